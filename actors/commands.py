@@ -1,0 +1,48 @@
+"""Messages between the gateway and sessions: the seam that may one day lie between two processes.
+
+Everything in them is plain data, except the sink of an Attach.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from actors.sink import Sink
+from protocol import messages
+
+
+@dataclass(slots=True, frozen=True)
+class Admission:
+    """Who a connection is, once its credential was checked. `token` is b"" unless a new one is to be handed out."""
+
+    user: int
+    device: int
+    name: str
+    token: bytes
+
+
+@dataclass(slots=True, frozen=True)
+class Attach:
+    """A device is connected through `sink`. `rid` and `version` are for the Welcome. An older sink of the device is replaced."""
+
+    admission: Admission
+    sink: Sink
+    rid: int
+    version: int
+
+
+@dataclass(slots=True, frozen=True)
+class Detach:
+    """The connection behind `sink` is over. Ignored when the device has another one by now."""
+
+    device: int
+    sink: Sink
+
+
+@dataclass(slots=True, frozen=True)
+class Command:
+    """One command of a connected device. `digest` is the keyed digest of its raw bytes (0 for one that changes nothing)."""
+
+    device: int
+    frame: messages.ClientFrame
+    digest: int

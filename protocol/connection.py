@@ -1,0 +1,222 @@
+"""The server's side of one connection, as a state machine without I/O.
+
+    HELLO      nothing but a Hello is read, and it must come in time
+    ADMITTING  the credential is being checked elsewhere; frames that come meanwhile are held, a few of them
+    OPEN       commands flow; heartbeats keep watch
+    CLOSED     nothing is read or sent any more
+
+Bytes and times go in, effects come out: a command for the session, a frame to send, a reason to close. Time is a monotonic
+clock in seconds, given with each call. The table below is every transition there is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from msgspec import Raw
+
+from protocol import codec, codes, messages
+
+#: Seconds from the WebSocket handshake to Hello (contract.md: hello within 10 s).
+HELLO_TIMEOUT_S = 10.0
+#: Seconds of silence after which the server speaks.
+HEARTBEAT_S = 25.0
+#: Seconds without a word from the client after which the connection counts as lost: two heartbeats and time to answer.
+LOST_S = 2 * HEARTBEAT_S + 10.0
+#: Unreadable frames in a row after which the connection is closed.
+MAX_BAD_FRAMES = 3
+#: Commands held while the credential is checked. A client that sends more has not waited for Welcome at all.
+MAX_HELD = 64
+#: The versions that this server speaks.
+LOWEST_VERSION = 1
+HIGHEST_VERSION = 1
+
+
+class State(Enum):
+    HELLO = "hello"
+    ADMITTING = "admitting"
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class Input(Enum):
+    HELLO = "a Hello with a version in common"
+    COMMAND = "any other frame"
+    ADMITTED = "the credential is good"
+    CLOSE = "a reason to close"
+
+
+#: (state, input) -> next state. A pair that is not here is a breach of order by the client.
+TRANSITIONS: dict[tuple[State, Input], State] = {
+    (State.HELLO, Input.HELLO): State.ADMITTING,
+    (State.HELLO, Input.CLOSE): State.CLOSED,
+    (State.ADMITTING, Input.COMMAND): State.ADMITTING,
+    (State.ADMITTING, Input.ADMITTED): State.OPEN,
+    (State.ADMITTING, Input.CLOSE): State.CLOSED,
+    (State.OPEN, Input.COMMAND): State.OPEN,
+    (State.OPEN, Input.CLOSE): State.CLOSED,
+}
+
+
+@dataclass(slots=True, frozen=True)
+class Admit:
+    """Check this credential, then call `admitted` or `refuse`."""
+
+    hello: messages.Hello
+    version: int
+
+
+@dataclass(slots=True, frozen=True)
+class Command:
+    """A readable command, and its bytes as sent (for the digest that makes repeats recognisable)."""
+
+    frame: messages.ClientFrame
+    raw: bytes | Raw
+
+
+@dataclass(slots=True, frozen=True)
+class Reply:
+    """Send this frame."""
+
+    frame: messages.Frame
+
+
+@dataclass(slots=True, frozen=True)
+class Close:
+    """Send what is waiting, then close with this code."""
+
+    close: codes.Close
+
+
+Effect = Admit | Command | Reply | Close
+
+
+class Connection:
+    """One connection. `heard` is when the client last sent anything, `spoke` when the server last did; both in seconds."""
+
+    __slots__ = ("_bad", "_began", "_held", "heard", "spoke", "state")
+
+    def __init__(self, now: float) -> None:
+        self.state = State.HELLO
+        self.heard = now
+        self.spoke = now
+        self._began = now
+        self._bad = 0
+        self._held: list[Effect] | None = None
+
+    def _move(self, event: Input) -> bool:
+        after = TRANSITIONS.get((self.state, event))
+        if after is None:
+            return False
+        self.state = after
+        return True
+
+    def receive(self, data: bytes, now: float) -> list[Effect]:
+        """One whole binary WebSocket message."""
+        if self.state is State.CLOSED:
+            return []
+        self.heard = now
+        if len(data) > codec.MAX_MESSAGE:
+            return self.close(codes.TOO_BIG)
+        effects: list[Effect] = []
+        try:
+            if not data:
+                raise codec.Problem(0, codes.MALFORMED, "an empty message")
+            if codec.is_batch(data):
+                for part in codec.split(data):
+                    if not self._one(part, effects):
+                        break
+            else:
+                self._one(data, effects)
+        except codec.Problem as problem:
+            self._complain(problem, effects)
+        except codec.TooDeep:
+            effects += self.close(codes.TOO_BIG)
+        return effects
+
+    def receive_text(self) -> list[Effect]:
+        """A text message: this protocol has none."""
+        return self.close(codes.NOT_BINARY)
+
+    def _one(self, data: bytes | Raw, effects: list[Effect]) -> bool:
+        """One frame; False when the connection is closed after it."""
+        try:
+            frame = codec.decode_client(data)
+        except codec.Problem as problem:
+            self._complain(problem, effects)
+            return self.state is not State.CLOSED
+        self._bad = 0
+        if self.state is State.OPEN:
+            if type(frame) is messages.Hello:
+                effects.append(_error(frame.rid, codes.NOT_READY, "Hello comes once"))
+                effects += self.close(codes.PROTOCOL_ORDER)
+            elif type(frame) is not messages.ClientHeartbeat:
+                effects.append(Command(frame, data))
+        elif type(frame) is messages.Hello and self.state is State.HELLO:
+            self._hello(frame, effects)
+        elif self.state is State.ADMITTING and type(frame) is not messages.Hello:
+            if self._held is None:
+                self._held = []
+            if len(self._held) < MAX_HELD:
+                self._held.append(Command(frame, bytes(data)))
+            else:
+                effects.append(_error(frame.rid, codes.NOT_READY, f"more than {MAX_HELD} commands before Welcome"))
+                effects += self.close(codes.PROTOCOL_ORDER)
+        else:
+            effects.append(_error(frame.rid, codes.NOT_READY))
+            effects += self.close(codes.PROTOCOL_ORDER)
+        return self.state is not State.CLOSED
+
+    def _hello(self, hello: messages.Hello, effects: list[Effect]) -> None:
+        version = min(hello.highest_version, HIGHEST_VERSION)
+        if version < max(hello.lowest_version, LOWEST_VERSION):
+            text = f"this server speaks {LOWEST_VERSION} to {HIGHEST_VERSION}"
+            effects.append(_error(hello.rid, codes.UNSUPPORTED_VERSION, text))
+            effects += self.close(codes.NO_VERSION)
+            return
+        self._move(Input.HELLO)
+        effects.append(Admit(hello, version))
+
+    def _complain(self, problem: codec.Problem, effects: list[Effect]) -> None:
+        effects.append(_error(problem.rid, problem.error, problem.text))
+        if problem.error is codes.UNKNOWN_FRAME:
+            return
+        self._bad += 1
+        if self._bad >= MAX_BAD_FRAMES:
+            effects += self.close(codes.BAD_FRAMES)
+
+    def admitted(self) -> list[Effect]:
+        """The credential is good: the commands that were held."""
+        if not self._move(Input.ADMITTED):
+            return []
+        held, self._held = self._held, None
+        return held or []
+
+    def close(self, reason: codes.Close) -> list[Effect]:
+        """End it from this side. Nothing is read afterwards; the second call does nothing."""
+        self._held = None
+        return [Close(reason)] if self._move(Input.CLOSE) else []
+
+    def tick(self, now: float) -> list[Effect]:
+        """Time has passed: see to the hello deadline and the heartbeat."""
+        if self.state is State.CLOSED:
+            return []
+        if self.state is not State.OPEN:
+            return self.close(codes.HELLO_TIMEOUT) if now - self._began >= HELLO_TIMEOUT_S else []
+        if now - self.heard >= LOST_S:
+            return self.close(codes.HEARTBEAT_LOST)
+        if now - self.spoke >= HEARTBEAT_S or now - self.heard >= HEARTBEAT_S:
+            self.spoke = now
+            return [Reply(messages.Heartbeat(0))]
+        return []
+
+
+def _error(rid: int, error: codes.Error, text: str = "") -> Reply:
+    return Reply(error_frame(rid, codes.Refused(error, text)))
+
+
+def error_frame(rid: int, refused: codes.Refused) -> messages.Error:
+    """A refusal as the frame that tells it."""
+    error = refused.error
+    return messages.Error(rid, error.number, error.symbol, refused.text, error.temporary, refused.retry_after_ms)

@@ -1,0 +1,182 @@
+"""The store contracts. One `typing.Protocol` per store, small enough to be implemented again on another back end.
+
+Rules that hold for all of them:
+
+* No call spans the data of two users or two streams, except where its docstring says so; nothing needs a join across users.
+* A call that returns normally is durable (embedded: committed with `synchronous=FULL`; scaled out: quorum).
+* `Unavailable` means nothing changed. `OutcomeUnknown` means repeat the same call; every write here is idempotent.
+* Reads never wait for writes to finish and never see half a write.
+* An event whose checksum is wrong raises `Damaged`; it is never returned.
+* All methods are coroutines, called from the node's event loop, and never block it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from storage import records
+
+
+class LogStore(Protocol):
+    """Streams: ordered logs of events, their parts and their marks."""
+
+    async def commit(self, batch: Sequence[records.Write]) -> list[records.Outcome]:
+        """Make a batch durable and say how each write ended, in order.
+
+        Writes of one stream are applied in batch order; order between streams is free. An `Append`
+        - with epoch below the stream's is FENCED; a higher one becomes the stream's;
+        - whose events already stand at those seqs with equal bytes is STORED (a repeat);
+        - whose first_seq is not head + 1 otherwise is CONFLICT.
+        One bad write does not spoil the others: they are tried again apart. Never raises for the store's
+        own trouble: that is FAILED (definite) or UNKNOWN."""
+        ...
+
+    async def load(self, stream: bytes) -> records.Loaded:
+        """Snapshot, events after it (at most 256 in normal running, however many otherwise), and marks. A stream that was
+        never written loads as head 0. Raises Damaged, Unavailable."""
+        ...
+
+    async def range(self, stream: bytes, first: int, last: int, max_events: int, max_bytes: int) -> list[records.Event]:
+        """Events first..last in order, cut at max_events or when their bytes pass max_bytes (at least one is returned if one
+        exists). Expired events are returned as stored or redacted; the caller hides them by `expires_at`."""
+        ...
+
+    async def item(self, stream: bytes, seq: int) -> records.Item | None:
+        """One event with its fold, or None."""
+        ...
+
+    async def page(
+        self, stream: bytes, first: int, last: int, newest_first: bool, max_items: int, max_bytes: int
+    ) -> records.Page:
+        """Items (kind < FIRST_CHANGE_KIND) with first <= seq <= last, from the low or the high end, with their folds."""
+        ...
+
+    async def parts(self, stream: bytes, prefix: bytes) -> dict[bytes, bytes]:
+        """The current parts whose key starts with `prefix` (a whole key names one). They are as new as the newest append."""
+        ...
+
+    async def marks(self, stream: bytes) -> list[records.Mark]:
+        """Watermarks of every user in a stream."""
+        ...
+
+    async def erase_expired(self, now: int, redact: records.Redact, max_events: int) -> int:
+        """Erase events with 0 < expires_at <= now, as `Erasure` says; returns how many. Called until it returns 0."""
+        ...
+
+
+class InboxStore(Protocol):
+    """What one user's devices have and lack: memberships, cursors, the conversation list."""
+
+    async def memberships(self, user: int, stream: bytes) -> tuple[tuple[int, int], ...]:
+        """The intervals (joined, removed) that the user may read, oldest first; empty when never a member."""
+        ...
+
+    async def behind(self, user: int, device: int) -> list[records.Behind]:
+        """Streams whose head (or last readable seq) lies beyond the device's cursor. May name too many, never too few:
+        everything committed before the call is taken into account. A stream without a cursor counts from its joined - 1."""
+        ...
+
+    async def conversations(self, user: int, after: bytes, limit: int) -> list[records.Summary]:
+        """The user's direct and group streams in order of stream id, beginning after `after` (b"" for the first page)."""
+        ...
+
+
+class AccountStore(Protocol):
+    """Users, devices, tokens and codes."""
+
+    async def create_user(self, user: records.User) -> records.User:
+        """Store a new user, with a membership of the own account stream from seq 1. NameTaken if the key is in use.
+        A user with equal key and equal non-None `request`, or equal (issuer, subject), exists already: that one is returned."""
+        ...
+
+    async def user(self, user: int) -> records.User | None: ...
+
+    async def user_by_key(self, key: str) -> records.User | None: ...
+
+    async def user_by_subject(self, issuer: str, subject: str) -> records.User | None: ...
+
+    async def find_users(self, prefix: str, limit: int) -> list[records.User]:
+        """Living users whose key starts with `prefix`, in order of key."""
+        ...
+
+    async def rename(self, user: int, name: str, key: str) -> None:
+        """Claim `key` and release the old one, atomically. NameTaken; NoSuch."""
+        ...
+
+    async def set_password(self, user: int, password: str) -> None: ...
+
+    async def delete_user(self, user: int, now: int) -> None:
+        """Release the name, drop password, subject, devices, cursors and tokens. The id is never used again. Idempotent."""
+        ...
+
+    async def add_device(self, device: records.Device, token: records.Token) -> None:
+        """Store a device and its first token; its cursors start at the heads of the user's streams. Idempotent."""
+        ...
+
+    async def devices(self, user: int) -> list[records.Device]: ...
+
+    async def rename_device(self, user: int, device: int, name: str) -> None: ...
+
+    async def revoke_device(self, user: int, device: int) -> bool:
+        """Drop a device, its tokens and cursors. False when there was none."""
+        ...
+
+    async def find_token(self, digest: bytes) -> records.Token | None: ...
+
+    async def add_token(self, token: records.Token) -> None:
+        """Add a successor: it replaces an unused successor; the token in use keeps working until the new one is first used."""
+        ...
+
+    async def use_token(self, token: records.Token) -> None:
+        """First use of a successor: it becomes the only token of its device. Idempotent."""
+        ...
+
+    async def add_code(self, code: records.Code) -> None: ...
+
+    async def take_code(self, digest: bytes, purpose: str, now: int) -> records.Code:
+        """Use a code once, atomically; NoSuch when unknown, used up, past its date or of another purpose."""
+        ...
+
+    async def last_seen(self, user: int) -> int:
+        """When any device of the user was last connected; 0 if never."""
+        ...
+
+    async def forget_devices(self, silent_since: int, limit: int) -> list[records.Device]:
+        """Drop devices not seen since then, as `revoke_device` does, and name them."""
+        ...
+
+
+class ChangeFeed(Protocol):
+    """A durable, resumable tail of committed events, for search, push, counters, webhooks."""
+
+    async def changes(self, after: int, limit: int) -> list[records.Change]:
+        """Changes with position > after, in commit order, at most `limit` (a stream's run may be cut; ask on from the last
+        position). Position 0 is the beginning of what is kept. Erased events appear redacted."""
+        ...
+
+    async def trim_changes(self, before_time: int) -> int:
+        """Forget feed entries committed before a time; the events themselves stay. Returns how many."""
+        ...
+
+
+class Store(LogStore, InboxStore, AccountStore, ChangeFeed, Protocol):
+    """All stores of one back end, with its life cycle. (A bundle may mix back ends: see `storage.bundle`.)"""
+
+    @property
+    def healthy(self) -> bool:
+        """False from the first failed commit until one succeeds again."""
+        ...
+
+    @property
+    def node_epoch(self) -> int:
+        """The fencing number this process holds: strictly greater than that of any earlier process on the same data."""
+        ...
+
+    async def probe(self) -> None:
+        """Try a small durable write; raises Unavailable or Damaged. Sets `healthy`."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what was begun, release files and locks. Idempotent."""
+        ...
