@@ -7,10 +7,10 @@ stands beside the field with its unit and its reason:
 * environment: ``KITH_LISTENER_PORT=8470``;
 * flags: ``--set listener.port=8470``.
 
-A list is given in the environment and in flags with commas, a table (``auth.jwt``) as JSON. A relative path in
-the file starts at the file's folder, elsewhere at the working folder. Unknown keys and impossible values are
-refused, all of them at once, each with the place it stands in, its key and the reason. Nothing is read when this
-module is imported; `load` gets the environment from its caller.
+A list is given in the environment and in flags with commas, a table (``auth.jwt``) as JSON. A relative path
+in the file starts at the file's folder, elsewhere at the working folder. Unknown keys and impossible values are
+refused, all of them at once, each with the place it stands in, its key and the reason. Nothing is read when
+this module is imported; `load` gets the environment from its caller.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import settings
 from settings import setting
 
 DEFAULT_SECRET = "6b697468" * 8
-"""What every checkout knows is no secret: good for a node that no other machine reaches, refused elsewhere."""
+"""What every checkout knows is no secret: good where no other machine reaches the node, refused elsewhere."""
 
 SECRET_BYTES = 32
 """Of auth.secret: as much as the digests that are keyed with it."""
@@ -42,9 +42,7 @@ MIB = 1024 * KIB
 class Node:
     """The process and its folder."""
 
-    folder: Path = setting(
-        Path("data"), "Database, lock and command socket of this node. One node at a time locks the folder."
-    )
+    folder: Path = setting(Path("data"), "Database, lock and command socket of this node. One node at a time locks the folder.")
     stop_timeout_s: float = setting(
         10.0,
         "On a stop, how long queued frames may take to leave before the connections are cut.",
@@ -170,9 +168,7 @@ class Limits:
         at_least=0.1,
     )
     devices: int = setting(32, "Devices of one account.", "devices", at_least=1, at_most=1024)
-    frame_bytes: int = setting(
-        64 * KIB, "A whole WebSocket message, fragments joined.", "bytes", at_least=4 * KIB, at_most=MIB
-    )
+    frame_bytes: int = setting(64 * KIB, "A whole WebSocket message, fragments joined.", "bytes", at_least=4 * KIB, at_most=MIB)
     body_bytes: int = setting(16 * KIB, "The body of one message.", "bytes", at_least=256, at_most=MIB)
     window_events: int = setting(
         256,
@@ -225,16 +221,10 @@ class Limits:
         at_least=64,
         at_most=1_000_000,
     )
-    subscriptions: int = setting(
-        256, "Users whose presence one device follows.", "users", at_least=0, at_most=65536
-    )
+    subscriptions: int = setting(256, "Users whose presence one device follows.", "users", at_least=0, at_most=65536)
     group_members: int = setting(1024, "Members of one group.", "members", at_least=2, at_most=100_000)
-    history_page_messages: int = setting(
-        200, "Messages of one page of history.", "messages", at_least=1, at_most=1000
-    )
-    history_page_bytes: int = setting(
-        256 * KIB, "Bytes of one page of history.", "bytes", at_least=16 * KIB, at_most=16 * MIB
-    )
+    history_page_messages: int = setting(200, "Messages of one page of history.", "messages", at_least=1, at_most=1000)
+    history_page_bytes: int = setting(256 * KIB, "Bytes of one page of history.", "bytes", at_least=16 * KIB, at_most=16 * MIB)
     edit_window_s: int = setting(
         900,
         "How long after sending a message may be edited; later, others have built on it.",
@@ -270,8 +260,8 @@ class Auth:
 
     secret: str = setting(
         DEFAULT_SECRET,
-        "32 random bytes in hexadecimal, from which the node derives its keys. With another one, tokens and the"
-        " memory of repeated commands are void: keep it with the backups.",
+        "32 random bytes in hexadecimal, from which the node derives its keys. With another one, tokens and"
+        " the memory of repeated commands are void: keep it with the backups.",
         secret=True,
     )
     registration: str = setting(
@@ -339,9 +329,7 @@ class Retention:
 class Log:
     """What the node says about itself, on standard error."""
 
-    level: str = setting(
-        "info", "The least severe level written.", one_of=("debug", "info", "warning", "error")
-    )
+    level: str = setting("info", "The least severe level written.", one_of=("debug", "info", "warning", "error"))
     format: str = setting("console", "For people, or one JSON object a line.", one_of=("console", "json"))
 
 
@@ -370,14 +358,12 @@ class Config:
         return self.node.folder / "kith.sock"
 
 
-SECTIONS: dict[str, type] = {
-    name: kind for name, kind in typing.get_type_hints(Config).items() if name != "source"
-}
+SECTIONS: dict[str, type] = {name: kind for name, kind in typing.get_type_hints(Config).items() if name != "source"}
 """Each section's name and dataclass, in the order in which they are shown."""
 
 
 def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]) -> Config:
-    """The configuration from a TOML file (or none), the environment and flags (``{"listener.port": "8470"}``).
+    """The configuration from a TOML file (or none), the environment and flags (``{"listener.port": "80"}``).
 
     Raises `settings.ConfigError` with every unknown key and impossible value. Whether it may serve strangers
     is another question: `check`.
@@ -426,9 +412,7 @@ def connection_limit(limits: Limits, file_limit: int) -> int:
     """
     room = file_limit - RESERVED_FILES
     if limits.max_connections > room or room < 1:
-        reason = (
-            f"the process may open {file_limit} files, {RESERVED_FILES} of them for itself; raise `ulimit -n`"
-        )
+        reason = f"the process may open {file_limit} files, {RESERVED_FILES} of them for itself; raise `ulimit -n`"
         raise settings.ConfigError([f"limits.max_connections: {reason}"])
     return limits.max_connections or room
 
@@ -501,14 +485,13 @@ def check(config: Config) -> list[str]:
     if not _is_loopback(config.listener.host):
         if config.listener.tls_certificate is None and not config.listener.behind_proxy:
             reasons.append(
-                f"{place}: listener.host: other machines reach {config.listener.host}, and passwords would travel"
-                " in the clear; set listener.tls_certificate and listener.tls_key, or name the proxy that ends TLS"
-                " in listener.behind_proxy"
+                f"{place}: listener.host: other machines reach {config.listener.host}, and passwords would"
+                " travel in the clear; set listener.tls_certificate and listener.tls_key, or name the proxy"
+                " that ends TLS in listener.behind_proxy"
             )
         if config.auth.secret == DEFAULT_SECRET:
             reasons.append(
-                f"{place}: auth.secret: is the one that everybody knows; set {SECRET_BYTES} random bytes in"
-                " hexadecimal"
+                f"{place}: auth.secret: is the one that everybody knows; set {SECRET_BYTES} random bytes in hexadecimal"
             )
     if not _is_private(config.internal.host):
         reasons.append(

@@ -146,7 +146,7 @@ class Settings:
         return self.sections[name](**chosen)
 
     def blame(self, keys: Sequence[str], reason: str) -> None:
-        """Note that values, each possible alone, do not go together. The first that was set takes the blame."""
+        """Note that values, each possible alone, do not go together. The first that was set is blamed."""
         key = next((each for each in keys if each in self._places), keys[0])
         self.problems.append(f"{self._places.get(key, 'default')}: {key}: {reason}")
 
