@@ -8,17 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from actors.sink import Sink
+from auth.identity import Admission
 from protocol import messages
-
-
-@dataclass(slots=True, frozen=True)
-class Admission:
-    """Who a connection is, once its credential was checked. `token` is b"" unless a new one is to be handed out."""
-
-    user: int
-    device: int
-    name: str
-    token: bytes
 
 
 @dataclass(slots=True, frozen=True)

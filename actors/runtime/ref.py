@@ -163,15 +163,15 @@ class ActorRef(pykka.ActorRef[A]):
     # -- asking
 
     @overload
-    def ask(self, message: Any, *, block: Literal[True], timeout: float | None = None) -> Any: ...
-
-    @overload
     def ask(
         self, message: Any, *, block: Literal[False] | None = None, timeout: float | None = None
     ) -> Future[Any]: ...
 
     @overload
-    def ask(self, message: Any, *, block: bool, timeout: float | None = None) -> Any | Future[Any]: ...
+    def ask(self, message: Any, *, block: Literal[True], timeout: float | None = None) -> Any: ...
+
+    @overload
+    def ask(self, message: Any, *, block: bool | None = None, timeout: float | None = None) -> Any | Future[Any]: ...
 
     def ask(self, message: Any, *, block: bool | None = None, timeout: float | None = None) -> Any | Future[Any]:
         """Queue a message (bounded, like `tell`) and return the future of the answer.
@@ -202,7 +202,7 @@ class ActorRef(pykka.ActorRef[A]):
     def stop(self, *, block: Literal[False] = False, timeout: float | None = None) -> Future[bool]: ...
 
     @overload
-    def stop(self, *, block: bool, timeout: float | None = None) -> bool | Future[bool]: ...
+    def stop(self, *, block: bool = False, timeout: float | None = None) -> bool | Future[bool]: ...
 
     def stop(self, *, block: bool = False, timeout: float | None = None) -> bool | Future[bool]:
         """Ask the actor to stop once it has handled what is queued. Never refused for lack of room.
