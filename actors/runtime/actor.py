@@ -6,14 +6,13 @@ inbox, stop flag) is made when asked for.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, Self, TypeVar
 
 import pykka
 from pykka import messages
 
-from actors.runtime import errors, future, mailbox, ref, timers
+from actors.runtime import future, mailbox, pipes, ref, timers
 from actors.runtime.runtime import Runtime
 
 T = TypeVar("T")
@@ -99,15 +98,7 @@ class Actor(pykka.Actor):
         no message comes, when the actor ends: the actor owns it. Raises PipesFull over `pipe_limit`, and
         ActorDeadError; then nothing was started.
         """
-        me = self._actor_ref
-        try:
-            if me.pending() >= self.pipe_limit and me._runtime.pipes_of(me) >= self.pipe_limit:
-                raise errors.PipesFull(f"{type(self).__name__}: {self.pipe_limit} awaitables are running")
-            me._runtime.pipe(me, awaitable, wrap)
-        except (errors.PipesFull, errors.ActorDeadError):
-            if asyncio.iscoroutine(awaitable):
-                awaitable.close()
-            raise
+        pipes.begin(self._actor_ref, awaitable, wrap, self.pipe_limit)
 
     def schedule(self, delay_s: float, message: Any) -> timers.Timer:
         """Tell this actor `message`, in the committed lane, `delay_s` seconds from now. `cancel()` the timer to

@@ -4,8 +4,8 @@ An actor with messages stands on `ready` once. One callback per tick of the loop
 front and gives each a turn of a few messages. Both the turn and the tick are bounded, so that no actor keeps the
 others waiting and the actors together do not keep the sockets waiting.
 
-A handler that returns a coroutine suspends its actor: the coroutine runs as a task, and the actor goes back on
-`ready` when it ends. Nobody else has a task.
+A handler that returns a coroutine suspends its actor (`suspended.py`): the coroutine runs as a task, and the actor
+goes back on `ready` when it ends. Nobody else has a task. How an actor ends stands in `endings.py`.
 
 Other threads reach an actor through `inject`: a locked list that is emptied on the loop.
 """
@@ -16,15 +16,16 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import pykka
 from pykka import messages
 
-from actors.runtime import errors, mailbox
+from actors.runtime import endings, errors, mailbox
 from actors.runtime.registry import Registry
+from actors.runtime.suspended import Suspended
 from actors.runtime.timers import Timers
 
 if TYPE_CHECKING:
@@ -46,41 +47,15 @@ STOP_TIMEOUT_S = 10.0
 """Seconds an actor may take to stop when the runtime stops; then it is killed."""
 
 
-class Suspension:
-    """An async handler that is being awaited."""
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What the owner of a runtime wants to hear of, for its metrics. Called on the loop, in the midst of things: to
+    count, not to act."""
 
-    __slots__ = ("cancelled_at", "fault", "handling", "reply", "since", "task")
-
-    def __init__(self, handling: str, reply: Future[Any] | None, since: float) -> None:
-        self.handling = handling
-        self.reply = reply
-        self.since = since
-        self.task: asyncio.Task[None] | None = None
-        self.fault: BaseException | None = None
-        self.cancelled_at: float | None = None
-
-
-class Pipe:
-    """An awaitable that runs for an actor."""
-
-    __slots__ = ("_future", "_ref", "_wrap")
-
-    def __init__(self, ref: ActorRef[Any], future: asyncio.Future[Any], wrap: Callable[[Any], Any]) -> None:
-        self._ref = ref
-        self._future = future
-        self._wrap = wrap
-
-    def cancel(self) -> None:
-        self._future.cancel()
-
-    def ended(self, future: asyncio.Future[Any]) -> None:
-        try:
-            outcome = future.result()
-        except BaseException as error:  # the actor decides what it means
-            outcome = error
-        if self._ref.is_alive():
-            self._ref.remove_pending(self)
-            self._ref.tell_committed(mailbox.Piped(outcome, self._wrap))
+    failed: Callable[[ActorRef[Any], BaseException], object] | None = None
+    """An actor has failed of this exception."""
+    hung: Callable[[ActorRef[Any], str, float], object] | None = None
+    """The named async handler of an actor has awaited this many seconds, more than it may, and is cancelled."""
 
 
 class Runtime:
@@ -92,22 +67,29 @@ class Runtime:
 
     _by_loop: ClassVar[dict[asyncio.AbstractEventLoop, Runtime]] = {}
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, clock: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        clock: Callable[[], float] | None = None,
+        hooks: Hooks | None = None,
+    ) -> None:
         self.loop = loop
         self.clock = clock if clock is not None else loop.time
+        self.hooks = hooks if hooks is not None else Hooks()
         self.registry = Registry()
         self.timers = Timers(loop, self.clock)
         self.thread_id = 0
         self.ready: deque[ActorRef[Any]] = deque()
         self.armed = False
         self.running: ActorRef[Any] | None = None  # whose turn it is; a watchdog's thread reads it
-        self.suspended: dict[ActorRef[Any], Suspension] = {}
+        self.suspended = Suspended(self)
         self.handled = 0
         self.failed = 0
         self._lock = threading.Lock()
         self._inbound: list[tuple[ActorRef[Any], int, Any]] = []
         self._inbound_counts: dict[ActorRef[Any], int] = {}
-        self._endings: set[asyncio.Task[None]] = set()
+        self.last_hooks: dict[ActorRef[Any], asyncio.Task[None]] = {}  # async on_stop and on_failure that run
 
     # -- life
 
@@ -138,13 +120,7 @@ class Runtime:
         for ref in everyone:
             ref.unwatch()  # nobody restarts what stops now
         for ref in reversed(everyone):
-            try:
-                await ref.stop(timeout=timeout_s)
-            except errors.Timeout:
-                logger.warning("%s did not stop within %s s and is killed", ref, timeout_s)
-                self._end(ref, errors.Killed("the runtime stopped"))
-        for task in list(self._endings):
-            await asyncio.wait([task], timeout=timeout_s)
+            await endings.stop_or_kill(ref, timeout_s)
         self.timers.close()
         self._by_loop.pop(self.loop, None)
 
@@ -180,7 +156,7 @@ class Runtime:
             self._inbound_counts = {}
         for ref, lane, message in inbound:
             if ref._actor is None:
-                self._refuse(ref, message)
+                endings.refuse(ref, message)
             elif lane == mailbox.LANE_SYSTEM:
                 ref.tell_system(message)
             else:
@@ -232,12 +208,12 @@ class Runtime:
                     else:
                         result = on_receive(message)
                         if result.__class__ is CoroutineType:
-                            self._suspend(ref, result, None)
+                            self.suspended.begin(ref, result, None)
                             break
                 else:
                     ready.append(ref)
             except BaseException as error:  # whatever it is, it ends this actor and no other
-                self._end(ref, error)
+                endings.end(ref, error)
             budget -= TURN_BUDGET - left
         self.running = None
         self.handled += TICK_BUDGET - budget
@@ -264,10 +240,10 @@ class Runtime:
             message = message.message
             kind = message.__class__
         if kind is messages._ActorStop:
-            self._end(ref, None, reply)
+            endings.end(ref, None, reply)
             return False
         if kind is mailbox.Kill:
-            self._end(ref, message.reason)
+            endings.end(ref, message.reason)
             return False
         try:
             if kind is mailbox.Start:
@@ -281,11 +257,11 @@ class Runtime:
             else:
                 result = actor.on_receive(message)
         except BaseException as error:
-            if not self._answer_error(ref, reply, error):
+            if not endings.answer_error(ref, reply, error):
                 raise
             return True
         if result.__class__ is CoroutineType:
-            self._suspend(ref, result, reply, starting=kind is mailbox.Start)
+            self.suspended.begin(ref, result, reply, starting=kind is mailbox.Start)
             return False
         if reply is not None:
             reply.try_set(result)
@@ -295,205 +271,34 @@ class Runtime:
         try:
             return actor.on_start()
         except BaseException as error:
-            self._end(ref, error, hook=False)
+            endings.end(ref, error, hook=False)
             return None
 
-    def _answer_error(self, ref: ActorRef[Any], reply: Future[Any] | None, error: BaseException) -> bool:
-        """Give a handler's exception to the asker, if there is one. False when the actor has to fail of it."""
-        if reply is None:
-            return False
-        if isinstance(error, Exception):
-            logger.info("Exception returned from %s to caller:", ref, exc_info=error)
-            reply.try_set(error=error)
-            return True
-        # CancelledError and its like would end the asker as well: it hears that the actor is dead.
-        dead = errors.ActorDeadError(f"{ref} failed while handling the message")
-        dead.__cause__ = error
-        reply.try_set(error=dead)
-        return False
-
-    # -- async handlers
-
-    def _suspend(
-        self, ref: ActorRef[Any], handler: Coroutine[Any, Any, Any], reply: Future[Any] | None, *, starting: bool = False
-    ) -> None:
-        suspension = Suspension(getattr(handler, "__qualname__", repr(handler)), reply, self.clock())
-        self.suspended[ref] = suspension
-        suspension.task = self.loop.create_task(self._await_handler(ref, handler, suspension, starting))
-
-    async def _await_handler(
-        self, ref: ActorRef[Any], handler: Coroutine[Any, Any, Any], suspension: Suspension, starting: bool
-    ) -> None:
-        error: BaseException | None = None
-        result: Any = None
-        try:
-            result = await handler
-        except GeneratorExit:  # the loop is gone
-            raise
-        except BaseException as raised:
-            error = raised
-        if self.suspended.get(ref) is not suspension:
-            return  # it was given up
-        del self.suspended[ref]
-        if suspension.fault is not None:
-            self._answer_dead(ref, suspension.reply, suspension.fault)
-            self._end(ref, suspension.fault, hook=not starting)
-            return
-        if error is not None:
-            if not self._answer_error(ref, suspension.reply, error):
-                self._end(ref, error, hook=not starting)
-                return
-        elif suspension.reply is not None:
-            suspension.reply.try_set(result)
+    def resume(self, ref: ActorRef[Any]) -> None:
+        """Put an actor whose handler has ended back on the run queue."""
         self.ready.append(ref)
         if not self.armed:
             self.arm()
 
-    def cancel_handler(self, ref: ActorRef[Any], fault: BaseException) -> None:
-        """Cancel the suspended handler of `ref`; when it has ended, the actor fails with `fault`."""
-        suspension = self.suspended.get(ref)
-        if suspension is not None and suspension.fault is None and suspension.task is not None:
-            suspension.fault = fault
-            suspension.cancelled_at = self.clock()
-            suspension.task.cancel()
-
-    def give_up_handler(self, ref: ActorRef[Any]) -> None:
-        """Fail an actor whose handler does not end although it was cancelled; what it does later has no effect."""
-        suspension = self.suspended.pop(ref, None)
-        if suspension is not None and suspension.fault is not None:
-            self._answer_dead(ref, suspension.reply, suspension.fault)
-            self._end(ref, suspension.fault)
-
-    # -- pipes
-
-    def pipe(self, ref: ActorRef[Any], awaitable: Awaitable[Any], wrap: Callable[[Any], Any]) -> None:
-        if ref._actor is None:
-            raise errors.ActorDeadError(f"{ref} not found")
-        future = asyncio.ensure_future(awaitable, loop=self.loop)
-        pipe = Pipe(ref, future, wrap)
-        ref.add_pending(pipe)
-        future.add_done_callback(pipe.ended)
-
-    @staticmethod
-    def pipes_of(ref: ActorRef[Any]) -> int:
-        return 0 if ref._pending is None else sum(isinstance(work, Pipe) for work in ref._pending)
-
-    # -- ending
+    # -- from outside
 
     def kill(self, ref: ActorRef[Any], reason: BaseException) -> None:
+        """See `ActorRef.kill`. From any thread."""
         if threading.get_ident() != self.thread_id:
             self.loop.call_soon_threadsafe(self.kill, ref, reason)
-        elif ref in self.suspended:
-            self.cancel_handler(ref, reason)
-        elif ref._actor is not None:
+        elif ref._actor is None:
+            return
+        elif not self.suspended.cancel(ref, reason):
             ref.tell_system(mailbox.Kill(reason))
             assert ref._system is not None
             ref._system.rotate(1)  # to the front
 
     def stop_idle(self, ref: ActorRef[Any]) -> bool:
+        """See `ActorRef.stop_now`."""
         with self._lock:  # another thread's tell is either counted already, or finds the actor dead
             if ref._actor is None or not ref.is_idle():
                 return False
             actor = ref._actor
             ref._actor = None
-        self._finish(ref, actor, None)
+        endings.finish(ref, actor, None)
         return True
-
-    def _end(
-        self,
-        ref: ActorRef[Any],
-        error: BaseException | None,
-        reply: Future[Any] | None = None,
-        *,
-        hook: bool = True,
-    ) -> None:
-        """End an actor: `error` None is a stop (`on_stop`), otherwise a failure (`on_failure`, if `hook`)."""
-        actor = ref._actor
-        if actor is None:
-            return
-        ref._actor = None
-        suspension = self.suspended.pop(ref, None)
-        if suspension is not None and suspension.task is not None:
-            suspension.task.cancel()
-            self._answer_dead(ref, suspension.reply, error)
-        self._finish(ref, actor, error, reply, hook=hook)
-
-    def _finish(
-        self,
-        ref: ActorRef[Any],
-        actor: Actor,
-        error: BaseException | None,
-        reply: Future[Any] | None = None,
-        *,
-        hook: bool = True,
-    ) -> None:
-        left = [*(ref._system or ()), *(ref._queue or ())]
-        ref._system = None
-        ref._queue = None
-        self.registry.unregister(ref)
-        pending, ref._pending = ref._pending, None
-        for work in pending or ():
-            work.cancel()
-        result: Any = None
-        if error is not None:
-            self.failed += 1
-            logger.error("Unhandled exception in %s:", ref, exc_info=error)
-        try:
-            if error is None:
-                result = actor.on_stop()  # type: ignore[func-returns-value]  # an override may be async
-            elif hook:
-                result = actor.on_failure(type(error), error, error.__traceback__)  # type: ignore[func-returns-value]
-        except BaseException:
-            logger.exception("Unhandled exception in the last hook of %s:", ref)
-        if result.__class__ is CoroutineType:
-            task = self.loop.create_task(self._await_hook(ref, result, error, reply, left))
-            self._endings.add(task)
-            task.add_done_callback(self._endings.discard)
-        else:
-            self._ended(ref, error, reply, left)
-
-    async def _await_hook(
-        self,
-        ref: ActorRef[Any],
-        hook: Coroutine[Any, Any, Any],
-        error: BaseException | None,
-        reply: Future[Any] | None,
-        left: list[Any],
-    ) -> None:
-        try:
-            await hook
-        except GeneratorExit:
-            raise
-        except BaseException:
-            logger.exception("Unhandled exception in the last hook of %s:", ref)
-        self._ended(ref, error, reply, left)
-
-    def _ended(
-        self, ref: ActorRef[Any], error: BaseException | None, reply: Future[Any] | None, left: list[Any]
-    ) -> None:
-        if reply is not None:
-            reply.try_set(True)
-        for message in left:
-            self._refuse(ref, message)
-        watcher, ref._watcher = ref._watcher, None
-        if watcher is not None:
-            try:
-                watcher.actor_ended(ref, ref._key, error)
-            except Exception:
-                logger.exception("the watcher of %s raised", ref)
-
-    def _refuse(self, ref: ActorRef[Any], message: Any) -> None:
-        """Answer a message that a dead actor will not handle."""
-        if message.__class__ is not mailbox.Ask:
-            return
-        if isinstance(message.message, messages._ActorStop):
-            message.reply.try_set(True)
-        else:
-            error = pykka.ActorDeadError(f"{ref} stopped before handling the message")
-            message.reply.try_set(error=error)
-
-    def _answer_dead(self, ref: ActorRef[Any], reply: Future[Any] | None, cause: BaseException | None) -> None:
-        if reply is not None:
-            dead = errors.ActorDeadError(f"{ref} ended while handling the message")
-            dead.__cause__ = cause
-            reply.try_set(error=dead)
