@@ -22,7 +22,8 @@ class Actor(pykka.Actor):
     """Subclass it, write `on_receive` (or methods for proxies), start it with `MyActor.start(...)`.
 
     Handlers and hooks may be plain functions or `async def`. One message at a time: while an async handler is
-    suspended nothing else is handled, the system lane included; only `ref.kill()` gets through.
+    suspended nothing else is handled, the system lane included; only `ref.kill()` gets through. (Pykka declares its
+    hooks to return None, so an async one says `# type: ignore[override]`.)
     Handlers on a hot path are plain functions that never wait: `pipe` turns an awaitable into a later message.
     """
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
@@ -63,12 +63,14 @@ def finish(
         logger.error("Unhandled exception in %s:", ref, exc_info=error)
         if runtime.hooks.failed is not None:
             runtime.hooks.failed(ref, error)
+    on_stop: Callable[[], Any] = actor.on_stop  # Pykka declares None; an override may be async
+    on_failure: Callable[..., Any] = actor.on_failure
     result: Any = None
     try:
         if error is None:
-            result = actor.on_stop()  # type: ignore[func-returns-value]  # an override may be async
+            result = on_stop()
         elif hook:
-            result = actor.on_failure(type(error), error, error.__traceback__)  # type: ignore[func-returns-value]
+            result = on_failure(type(error), error, error.__traceback__)
     except BaseException:
         logger.exception("Unhandled exception in the last hook of %s:", ref)
     if result.__class__ is CoroutineType:

@@ -257,6 +257,11 @@ class ActorRef(pykka.ActorRef[A]):
         self._watcher = watcher
         self._key = key
 
+    @property
+    def runtime(self) -> Runtime:
+        """The runtime the actor lives in."""
+        return self._runtime
+
     def unwatch(self) -> None:
         """Have nobody told when the actor ends."""
         self._watcher = None
