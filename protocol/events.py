@@ -40,11 +40,13 @@ class Role(IntEnum):
 
 
 class Flag(IntEnum):
-    """Bits of a message's flags. EPHEMERAL is never stored, so it occurs in commands alone."""
+    """Bits of a message's flags. EPHEMERAL is never stored, so it occurs in commands alone; REQUEST is set by the server on
+    a message request, so it occurs in events alone."""
 
     URGENT = 1
     SILENT = 2
     EPHEMERAL = 4
+    REQUEST = 8
 
 
 class Audience(IntEnum):
@@ -56,7 +58,7 @@ class Audience(IntEnum):
 
 
 class Privacy(Struct, array_like=True, frozen=True):
-    """The privacy matrix. `write`: EVERYONE else than contacts arrives as a message request when `requests` is set."""
+    """The privacy matrix. `requests`: who is not in the audience of `write` may send a message request instead."""
 
     last_seen: Audience = Audience.EVERYONE
     profile: Audience = Audience.EVERYONE
@@ -412,11 +414,12 @@ class Fold(Struct, array_like=True):
 
 
 NIL = Raw(b"\xc0")
+#: The kind of messages, which alone count in `n`.
+MESSAGE = 1
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(AnyEvent)
 _fold_decoder = msgspec.msgpack.Decoder(Fold)
-_any_decoder = msgspec.msgpack.Decoder(list[Any])
 _body_decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Body)
 
 KINDS: dict[int, type[Event]] = {kind.__struct_config__.tag: kind for kind in AnyEvent.__args__}
@@ -450,7 +453,10 @@ def decode_fold(data: bytes | Raw) -> Fold:
 
 def decode_body(body: bytes | Raw) -> Body:
     """A body's bytes -> its typed form; msgspec.ValidationError or RecursionError when it is not one."""
-    decoded: Body = _body_decoder.decode(body)
+    try:
+        decoded: Body = _body_decoder.decode(body)
+    except UnicodeDecodeError:
+        raise msgspec.ValidationError("text that is not UTF-8") from None
     return decoded
 
 

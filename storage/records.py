@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+from protocol import ids
+
 #: A membership interval that has not ended.
 OPEN_END = 2**53 - 1
 
@@ -19,19 +21,39 @@ OPEN_END = 2**53 - 1
 #: (edit, delete, reaction) or concern no page. A store keeps the kind beside the event so that pages skip without decoding.
 FIRST_CHANGE_KIND = 32
 
+#: The kind that `n` counts: what people send. So a store knows the n of every event of an append: that of the last is given.
+MESSAGE_KIND = 1
+
+#: First bytes of the ids of streams that stand in a conversation list (an account stream does not).
+CONVERSATIONS = (ids.DIRECT, ids.GROUP)
+
+
+def account_stream(user: int) -> bytes:
+    """The stream of which a user is a member from the first moment on."""
+    return ids.account_stream(user)
+
 
 def checksum(stream: bytes, seq: int, data: bytes) -> int:
     """CRC-32 over (stream, seq as 8 bytes big-endian, data), so that a row that moved is found as surely as one that rotted."""
     return zlib.crc32(data, zlib.crc32(seq.to_bytes(8, "big"), zlib.crc32(stream)))
 
 
+def part_checksum(stream: bytes, key: bytes, data: bytes) -> int:
+    """CRC-32 over (stream, length of the key as 1 byte, key, data)."""
+    return zlib.crc32(data, zlib.crc32(key, zlib.crc32(len(key).to_bytes(1, "big"), zlib.crc32(stream))))
+
+
 @dataclass(slots=True, frozen=True)
 class NewEvent:
-    """One event to append. `expires_at` is 0 for one that never expires. `kind` as in `protocol.events`."""
+    """One event to append. `expires_at` is 0 for one that never expires. `kind` as in `protocol.events`.
+
+    `digest` (0 .. 2**63 - 1) is the keyed digest of the command that caused it; it is kept beside the event and never leaves
+    the server. Erasure keeps it."""
 
     kind: int
     data: bytes
     expires_at: int = 0
+    digest: int = 0
 
 
 @dataclass(slots=True, frozen=True)
@@ -43,6 +65,7 @@ class Event:
     epoch: int
     data: bytes
     expires_at: int = 0
+    digest: int = 0
 
 
 @dataclass(slots=True, frozen=True)

@@ -1,0 +1,220 @@
+"""The policy of an account stream: what concerns only the user's own devices. Pure.
+
+Everything here is set, not counted: applying an event twice leaves the same state. So the parts are stored with each event that
+changes them, can be read by others without waking the owner, and the tail after a snapshot may be applied over newer parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from actors.state import log, rules
+from auth.policy import Facts
+from protocol import codes, events, messages
+from protocol.messages import Settings
+
+#: Part: `auth.policy.Facts` of the user.
+FACTS = b"a"
+#: Part: the groups that the user is in, {stream: joined}.
+GROUPS = b"g"
+#: Parts: `protocol.messages.Settings` of one conversation; its stream id follows.
+SETTINGS_PREFIX = b"c"
+
+_encoder = msgspec.msgpack.Encoder()
+_facts_decoder = msgspec.msgpack.Decoder(Facts)
+_groups_decoder = msgspec.msgpack.Decoder(dict[bytes, int])
+_settings_decoder = msgspec.msgpack.Decoder(Settings)
+
+_STARRED = 1
+_PINNED = 2
+
+
+def decode_facts(part: bytes) -> Facts:
+    return _facts_decoder.decode(part)
+
+
+def decode_settings(part: bytes) -> Settings:
+    return _settings_decoder.decode(part)
+
+
+class Account(log.Log):
+    """`facts` is what others' decisions need; `settings` the own view of conversations; `groups` those one is in."""
+
+    __slots__ = ("facts", "groups", "rules", "settings", "user")
+
+    def __init__(self, stream: bytes, epoch: int, limits: rules.Rules, user: int, name: str) -> None:
+        super().__init__(stream, epoch)
+        self.rules = limits
+        self.user = user
+        self.facts = Facts(name)
+        self.groups: dict[bytes, int] = {}
+        self.settings: dict[bytes, Settings] = {}
+
+    def propose(self, command: log.Command, now: int, target: log.Target | None, context: object) -> log.Proposal:
+        if command.user != self.user:
+            raise codes.Refused(codes.NOT_ALLOWED)
+        frame = command.frame
+        if isinstance(frame, events.Event):
+            return log.Proposal(self._noticed(frame))
+        return log.Proposal(self._event(frame))
+
+    def _noticed(self, event: events.Event) -> events.Event:
+        """What the server itself has to tell. NOTHING_CHANGED: this account has heard of it."""
+        if isinstance(event, events.Joined) and self.groups.get(event.stream, 0) >= event.seq:
+            raise codes.Refused(codes.NOTHING_CHANGED)
+        if isinstance(event, events.Parted) and not 0 < self.groups.get(event.stream, 0) <= event.seq:
+            raise codes.Refused(codes.NOTHING_CHANGED)
+        return event
+
+    def _event(self, frame: messages.Change) -> events.Event:
+        match frame:
+            case messages.SetProfile():
+                return events.ProfileChanged(0, 0, 0, 0, 0, frame.profile)
+            case messages.Rename():
+                return events.Renamed(0, 0, 0, 0, 0, frame.name)
+            case messages.SetContact():
+                return self._contact(frame)
+            case messages.SetBlock():
+                return self._block(frame)
+            case messages.SetPrivacy():
+                return events.PrivacySet(0, 0, 0, 0, 0, frame.privacy)
+            case messages.RenameDevice():
+                return events.DeviceRenamed(0, 0, 0, 0, 0, frame.device, frame.name)
+            case messages.RevokeDevice():
+                return events.DeviceRevoked(0, 0, 0, 0, 0, frame.device)
+            case messages.SetConversation():
+                return events.ConversationSet(0, 0, 0, 0, 0, frame.stream, frame.pinned, frame.muted_until, frame.archived)
+            case messages.Clear():
+                return events.Cleared(0, 0, 0, 0, 0, frame.stream, frame.upto, frame.delete)
+            case messages.SetDraft():
+                return events.DraftSet(0, 0, 0, 0, 0, frame.stream, frame.text, frame.reply_to)
+            case messages.Keep():
+                return self._keep(frame)
+            case messages.Hide():
+                return self._hide(frame)
+            case messages.ChangePassword():
+                return events.PasswordChanged(0, 0, 0, 0, 0, frame.revoke_others)
+            case messages.DeleteAccount():
+                return events.ProfileChanged(0, 0, 0, 0, 0, events.Profile())
+            case _:
+                raise codes.Refused(codes.NOT_ALLOWED)
+
+    def _contact(self, frame: messages.SetContact) -> events.Event:
+        contacts = self.facts.contacts
+        if frame.user == self.user:
+            raise codes.Refused(codes.NOT_ALLOWED)
+        if frame.on and frame.user not in contacts and len(contacts) >= self.rules.contacts:
+            raise codes.Refused(codes.TOO_MANY, f"an account has at most {self.rules.contacts} contacts")
+        return events.ContactSet(0, 0, 0, 0, 0, frame.user, frame.label if frame.on else "", frame.on)
+
+    def _block(self, frame: messages.SetBlock) -> events.Event:
+        if frame.user == self.user:
+            raise codes.Refused(codes.NOT_ALLOWED)
+        if frame.on and len(self.facts.blocked) >= self.rules.blocked:
+            raise codes.Refused(codes.TOO_MANY, f"an account blocks at most {self.rules.blocked} users")
+        return events.BlockSet(0, 0, 0, 0, 0, frame.user, frame.on)
+
+    def _keep(self, frame: messages.Keep) -> events.Event:
+        kept = self.view(frame.stream).kept
+        if (frame.starred or frame.pinned) and frame.seq not in kept and len(kept) >= self.rules.kept:
+            raise codes.Refused(codes.TOO_MANY, f"{self.rules.kept} messages of a conversation can be kept")
+        return events.Kept(0, 0, 0, 0, 0, frame.stream, frame.seq, frame.starred, frame.pinned)
+
+    def _hide(self, frame: messages.Hide) -> events.Event:
+        view = self.view(frame.stream)
+        fresh = {seq for seq in frame.seqs if seq > view.cleared}.difference(view.hidden)
+        if not fresh:
+            raise codes.Refused(codes.NOTHING_CHANGED)
+        if len(view.hidden) + len(fresh) > self.rules.hidden:
+            text = f"{self.rules.hidden} messages of a conversation can be hidden; clear the conversation instead"
+            raise codes.Refused(codes.TOO_MANY, text)
+        return events.Hidden(0, 0, 0, 0, 0, frame.stream, tuple(sorted(fresh)))
+
+    def view(self, stream: bytes) -> Settings:
+        """The settings of a conversation; the defaults when nothing was set."""
+        return self.settings.get(stream) or Settings()
+
+    # --- what events do -------------------------------------------------------------------------------------------------
+
+    def applied(self, seq: int, event: events.Event) -> None:
+        facts = self.facts
+        match event:
+            case events.ProfileChanged():
+                self.facts = msgspec.structs.replace(facts, profile=event.profile)
+            case events.Renamed():
+                self.facts = msgspec.structs.replace(facts, name=event.name)
+            case events.PrivacySet():
+                self.facts = msgspec.structs.replace(facts, privacy=event.privacy)
+            case events.ContactSet():
+                contacts = {user: label for user, label in facts.contacts.items() if user != event.user}
+                if event.on:
+                    contacts[event.user] = event.label
+                self.facts = msgspec.structs.replace(facts, contacts=contacts)
+            case events.BlockSet():
+                blocked = facts.blocked | {event.user} if event.on else facts.blocked - {event.user}
+                self.facts = msgspec.structs.replace(facts, blocked=blocked)
+            case events.Joined():
+                self.groups[event.stream] = event.seq
+            case events.Parted():
+                self.groups.pop(event.stream, None)
+            case _:
+                self._set(event)
+
+    def _set(self, event: events.Event) -> None:
+        """Events that change the view of one conversation."""
+        match event:
+            case events.ConversationSet():
+                new = {"pinned": event.pinned, "muted_until": event.muted_until, "archived": event.archived}
+                self._change(event.stream, **new)
+            case events.Cleared():
+                view = self.view(event.stream)
+                upto = max(event.upto, view.cleared)
+                self._change(
+                    event.stream,
+                    cleared=upto,
+                    deleted=event.deleted,
+                    hidden=tuple(seq for seq in view.hidden if seq > upto),
+                    kept={seq: marks for seq, marks in view.kept.items() if seq > upto},
+                )
+            case events.DraftSet():
+                self._change(event.stream, draft=event.text, draft_reply_to=event.reply_to)
+            case events.Kept():
+                kept = {seq: marks for seq, marks in self.view(event.stream).kept.items() if seq != event.seq}
+                if event.starred or event.pinned:
+                    kept[event.seq] = (_STARRED if event.starred else 0) | (_PINNED if event.pinned else 0)
+                self._change(event.stream, kept=kept)
+            case events.Hidden():
+                hidden = tuple(sorted({*self.view(event.stream).hidden, *event.seqs}))
+                self._change(event.stream, hidden=hidden)
+
+    def _change(self, stream: bytes, **changes: object) -> None:
+        self.settings[stream] = msgspec.structs.replace(self.view(stream), **changes)
+
+    # --- parts ----------------------------------------------------------------------------------------------------------
+
+    def changed_parts(self, event: events.Event) -> Sequence[tuple[bytes, bytes | None]]:
+        match event:
+            case events.ProfileChanged() | events.Renamed() | events.PrivacySet() | events.ContactSet() | events.BlockSet():
+                return [(FACTS, _encoder.encode(self.facts))]
+            case events.Joined() | events.Parted():
+                return [(GROUPS, _encoder.encode(self.groups))]
+            case events.ConversationSet() | events.Cleared() | events.DraftSet() | events.Kept() | events.Hidden():
+                return [(SETTINGS_PREFIX + event.stream, _encoder.encode(self.settings[event.stream]))]
+            case _:
+                return ()
+
+    def snapshot_parts(self) -> list[tuple[bytes, bytes | None]]:
+        return []
+
+    def restore(self, parts: dict[bytes, bytes]) -> None:
+        if FACTS in parts:
+            self.facts = _facts_decoder.decode(parts[FACTS])
+        if GROUPS in parts:
+            self.groups = _groups_decoder.decode(parts[GROUPS])
+        self.settings = {
+            key[len(SETTINGS_PREFIX) :]: _settings_decoder.decode(part)
+            for key, part in parts.items()
+            if key.startswith(SETTINGS_PREFIX)
+        }

@@ -1,0 +1,211 @@
+"""What direct conversations and groups have in common: messages, edits, deletions, reactions, forwards, the timer. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from actors.state import log, rules
+from protocol import codes, events, messages
+
+#: Flags that a client may set on a message.
+_CLIENT_FLAGS = int(events.Flag.URGENT | events.Flag.SILENT)
+
+#: Commands that refer to an item, which the owner looks up before it decides.
+TARGETED = (messages.Edit, messages.Delete, messages.React)
+
+
+def target_of(frame: object) -> int:
+    """The seq that a command refers to, or 0."""
+    return frame.target if isinstance(frame, TARGETED) else 0
+
+
+def is_gone(target: log.Target, now: int) -> bool:
+    """Whether an item was deleted for everyone or has expired."""
+    event = target.event
+    return target.fold.deleted or (isinstance(event, events.Message) and 0 < event.expires_at <= now)
+
+
+def copy_of(target: log.Target | None, now: int) -> log.Copied:
+    """What a forward of this item carries: its current body, one hop further. codes.Refused when there is none."""
+    if target is None or not isinstance(target.event, events.Message):
+        raise codes.Refused(codes.NOT_ALLOWED)
+    if is_gone(target, now):
+        raise codes.Refused(codes.GONE)
+    body = target.fold.body if target.fold.edits else target.event.body
+    return log.Copied(without_mentions(body), target.event.hops + 1)
+
+
+def without_mentions(body: msgspec.Raw) -> msgspec.Raw:
+    """The same body naming nobody: who is mentioned in one conversation need not be a member of the next."""
+    decoded = events.decode_body(body)
+    if isinstance(decoded, events.Encrypted) or not decoded.mentions:
+        return body
+    return msgspec.Raw(msgspec.msgpack.encode(msgspec.structs.replace(decoded, mentions=())))
+
+
+class Messaging(log.Log):
+    """A log in which people write to each other. `read` and `delivered` are watermarks per user; own events move both."""
+
+    __slots__ = ("delivered", "read", "rules", "timer")
+
+    def __init__(self, stream: bytes, epoch: int, limits: rules.Rules) -> None:
+        super().__init__(stream, epoch)
+        self.rules = limits
+        self.timer = 0
+        self.delivered: dict[int, int] = {}
+        self.read: dict[int, int] = {}
+
+    # --- what direct and group say ------------------------------------------------------------------------------------
+
+    def is_member(self, user: int) -> bool:
+        raise NotImplementedError
+
+    def check_send(self, user: int, now: int, context: Any) -> int:
+        """codes.Refused unless `user` may send a message now; returns flags that the server adds to it."""
+        raise NotImplementedError
+
+    def may_delete_others(self, user: int) -> bool:
+        return False
+
+    def check_timer(self, user: int) -> None:
+        """codes.Refused unless `user` may set the timer."""
+
+    def propose_other(self, command: log.Command, now: int, context: Any) -> log.Proposal:
+        """Commands that only this kind of stream knows."""
+        raise NotImplementedError
+
+    def members(self) -> Sequence[int]:
+        """Everybody who gets the events of this stream now."""
+        raise NotImplementedError
+
+    # --- the decisions ------------------------------------------------------------------------------------------------
+
+    def propose(self, command: log.Command, now: int, target: log.Target | None, context: Any) -> log.Proposal:
+        frame = command.frame
+        if type(frame) is messages.Send:
+            return self._send(command, frame, now, context)
+        if isinstance(frame, TARGETED):
+            return self._touch(command, frame, now, target, context)
+        if type(frame) is messages.Forward:
+            return self._forward(command, frame, now, context)
+        if type(frame) is messages.SetTimer:
+            self._check_member(command.user)
+            self.check_timer(command.user)
+            if frame.seconds == self.timer:
+                raise codes.Refused(codes.NOTHING_CHANGED)
+            return log.Proposal(events.TimerChanged(0, 0, 0, 0, 0, frame.seconds))
+        return self.propose_other(command, now, context)
+
+    def _check_member(self, user: int) -> None:
+        if not self.is_member(user):
+            raise codes.Refused(codes.NOT_ALLOWED)
+
+    def _send(self, command: log.Command, frame: messages.Send, now: int, context: Any) -> log.Proposal:
+        self._check_member(command.user)
+        added = self.check_send(command.user, now, context)
+        if frame.reply_to > self.head:
+            raise codes.Refused(codes.NOT_ALLOWED, "reply_to: no such message")
+        for user in command.mentions:
+            if not self.is_member(user):
+                raise codes.Refused(codes.BAD_MENTION)
+        event = events.Message(0, 0, 0, 0, 0, frame.body, frame.reply_to, 0, 0, frame.flags & _CLIENT_FLAGS | added)
+        return log.Proposal(event, mentions=command.mentions, expires_after=self.timer * 1000)
+
+    def _forward(self, command: log.Command, frame: messages.Forward, now: int, context: Any) -> log.Proposal:
+        self._check_member(command.user)
+        added = self.check_send(command.user, now, context)
+        assert command.copied is not None
+        flags = frame.flags & _CLIENT_FLAGS | added
+        event = events.Message(0, 0, 0, 0, 0, command.copied.body, 0, command.copied.hops, 0, flags)
+        return log.Proposal(event, expires_after=self.timer * 1000)
+
+    def _touch(
+        self,
+        command: log.Command,
+        frame: messages.Edit | messages.Delete | messages.React,
+        now: int,
+        target: log.Target | None,
+        context: Any,
+    ) -> log.Proposal:
+        """Edit, delete, react. A target that one may not read is refused like one that does not exist."""
+        self._check_member(command.user)
+        if target is None or not self.may_see(command.user, target.seq) or not isinstance(target.event, events.Message):
+            raise codes.Refused(codes.NOT_ALLOWED)
+        if is_gone(target, now):
+            raise codes.Refused(codes.GONE)
+        if isinstance(frame, messages.Edit):
+            return self._edit(command, frame, now, target)
+        if isinstance(frame, messages.Delete):
+            return self._delete(command, target)
+        self.check_send(command.user, now, context)
+        return self._react(command, frame, target)
+
+    def may_see(self, user: int, seq: int) -> bool:
+        """Whether a member may read this seq."""
+        return True
+
+    def _edit(self, command: log.Command, frame: messages.Edit, now: int, target: log.Target) -> log.Proposal:
+        if target.event.sender != command.user:
+            raise codes.Refused(codes.NOT_ALLOWED)
+        if now - target.event.time > self.rules.edit_window:
+            raise codes.Refused(codes.TOO_LATE, f"a message can be edited for {self.rules.edit_window // 60000} minutes")
+        if len(target.fold.edits) >= self.rules.edits:
+            raise codes.Refused(codes.TOO_MANY, f"a message can be edited {self.rules.edits} times")
+        for user in command.mentions:
+            if not self.is_member(user):
+                raise codes.Refused(codes.BAD_MENTION)
+        fold = msgspec.structs.replace(
+            target.fold, body=frame.body, edited_at=max(now, self.time), edits=(*target.fold.edits, self.head + 1)
+        )
+        changed = log.Target(target.seq, target.event, fold)
+        return log.Proposal(events.Edited(0, 0, 0, 0, 0, target.seq, frame.body), changed)
+
+    def _delete(self, command: log.Command, target: log.Target) -> log.Proposal:
+        if target.event.sender != command.user and not self.may_delete_others(command.user):
+            raise codes.Refused(codes.NOT_ALLOWED)
+        changed = log.Target(target.seq, target.event, events.Fold(edits=target.fold.edits, deleted=True))
+        return log.Proposal(events.Deleted(0, 0, 0, 0, 0, target.seq), changed, erase=(target.seq, *target.fold.edits))
+
+    def _react(self, command: log.Command, frame: messages.React, target: log.Target) -> log.Proposal:
+        reactions = dict(target.fold.reactions)
+        if reactions.get(command.user, "") == frame.emoji:
+            raise codes.Refused(codes.NOTHING_CHANGED)
+        if frame.emoji:
+            reactions[command.user] = frame.emoji
+        else:
+            del reactions[command.user]
+        changed = log.Target(target.seq, target.event, msgspec.structs.replace(target.fold, reactions=reactions))
+        return log.Proposal(events.Reacted(0, 0, 0, 0, 0, target.seq, frame.emoji), changed)
+
+    def check_ephemeral(self, command: log.Command, now: int, context: Any) -> None:
+        """codes.Refused unless the sender may send a message that is not stored."""
+        self._check_member(command.user)
+        self.check_send(command.user, now, context)
+
+    # --- watermarks ---------------------------------------------------------------------------------------------------
+
+    def mark(self, user: int, delivered: int, read: int) -> bool:
+        """Move a member's watermarks up, never beyond what is durable; whether one moved. `read` implies `delivered`."""
+        if not self.is_member(user):
+            return False
+        read = min(read, self.durable)
+        delivered = max(min(delivered, self.durable), read)
+        moved = False
+        if delivered > self.delivered.get(user, 0):
+            self.delivered[user] = delivered
+            moved = True
+        if read > self.read.get(user, 0):
+            self.read[user] = read
+            moved = True
+        return moved
+
+    def applied(self, seq: int, event: events.Event) -> None:
+        if event.sender and isinstance(event, events.Message):
+            # Who writes has seen what stands above (contract.md, Streams: own sends move the own mark).
+            self.delivered[event.sender] = seq
+            self.read[event.sender] = seq
+        elif type(event) is events.TimerChanged:
+            self.timer = event.seconds

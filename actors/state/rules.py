@@ -1,0 +1,30 @@
+"""Limits that the policies hold people to. One frozen object, made from the configuration by the composition root."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True, frozen=True)
+class Rules:
+    """Times in ms, lengths in bytes of UTF-8 unless said otherwise."""
+
+    #: How long after sending one's message can be edited. As long as people remember what they read.
+    edit_window: int = 15 * 60 * 1000
+    #: Members of a group (contract.md, M2).
+    group_members: int = 1024
+    #: Messages that a stranger may send before the request is accepted.
+    request_messages: int = 3
+    #: Edits of one message; each is an event, and its seq is kept with the message so that it can be erased.
+    edits: int = 64
+    #: Invite links of a group that exist at once, and users waiting to be let in.
+    invites: int = 64
+    join_requests: int = 256
+    #: Users banned from one group.
+    bans: int = 1024
+    #: Contacts and blocked users of one account.
+    contacts: int = 5000
+    blocked: int = 1000
+    #: Starred and pinned messages, and messages deleted for oneself, of one conversation.
+    kept: int = 1000
+    hidden: int = 1000
