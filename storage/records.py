@@ -207,7 +207,8 @@ class Item:
 
 @dataclass(slots=True, frozen=True)
 class Behind:
-    """A stream in which a device has events to come: its cursor, the head, and the intervals [(joined, removed)] it may read."""
+    """A stream in which a device has events to come: its cursor, the head, and the intervals
+    [(joined, removed)] it may read."""
 
     stream: bytes
     cursor: int

@@ -1,0 +1,109 @@
+"""The data folder: who holds it, and the first look at what it holds."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pathlib
+
+from storage import errors
+from storage.sqlite import connection, feed, migrations, rows
+
+LOCK = "lock"
+
+#: Rows of the change feed whose events are read again at every start: far more than one torn write can reach.
+TAIL_COMMITS = 64
+
+
+class Lock:
+    """The exclusive right to a data folder, held until `release` or the death of the process (flock(2))."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        """Take the lock; Unavailable when another node has it. Makes the folder, for its owner's eyes only."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._descriptor)
+            raise errors.Unavailable(f"the data folder {folder} is in use by another node") from error
+
+    def release(self) -> None:
+        """Idempotent."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def open_database(folder: pathlib.Path) -> connection.Connection:
+    """The writer's connection to the folder's database, made or brought up to date if need be.
+
+    Raises Damaged for a file that is no Kith database, one from a newer program, or one whose tail does not hold together."""
+    path = folder / connection.FILE
+    if not path.exists():
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    try:
+        conn = connection.connect(path, connection.WRITER_CACHE_KIB)
+    except connection.Error as error:
+        raise connection.translate(error) from error
+    try:
+        check_identity(conn)
+        conn.execute("PRAGMA journal_mode = WAL")
+        migrate(conn)
+        check_tail(conn)
+    except connection.Error as error:
+        conn.close()
+        raise connection.translate(error) from error
+    except BaseException:
+        conn.close()
+        raise
+    return conn
+
+
+def version(conn: connection.Connection) -> int:
+    """The number of the last migration that the database has seen."""
+    return int(conn.execute("PRAGMA user_version").fetchone()[0])
+
+
+def check_identity(conn: connection.Connection) -> None:
+    """Damaged unless this is an empty file or a Kith database of a version that this program knows."""
+    found = version(conn)
+    tables = conn.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    application = conn.execute("PRAGMA application_id").fetchone()[0]
+    if tables and application != migrations.APPLICATION_ID:
+        raise errors.Damaged("the file is a database of some other program")
+    newest = len(migrations.MIGRATIONS)
+    if found > newest:
+        raise errors.Damaged(
+            f"the database has schema version {found}, this program knows versions up to {newest}; run the newer program"
+        )
+
+
+def migrate(conn: connection.Connection) -> None:
+    """Apply the steps that the database has not seen, each with its version in one transaction."""
+    for number, script in enumerate(migrations.MIGRATIONS[version(conn) :], start=version(conn) + 1):
+        conn.executescript(
+            f"BEGIN IMMEDIATE;\n{script}\nPRAGMA application_id = {migrations.APPLICATION_ID};\n"
+            f"PRAGMA user_version = {number};\nCOMMIT;"
+        )
+
+
+def raise_epoch(conn: connection.Connection) -> int:
+    """Count this start; the number fences every earlier process on the same data."""
+    row = conn.execute("UPDATE meta SET value = value + 1 WHERE key = 'node_epoch' RETURNING value").fetchall()
+    return int(row[0][0])
+
+
+def check_tail(conn: connection.Connection) -> None:
+    """Read again what the newest transactions appended; Damaged if an event is missing, or wrong, or beyond its head."""
+    newest = conn.execute("SELECT position, count, runs FROM commits ORDER BY position DESC LIMIT ?", (TAIL_COMMITS,))
+    for position, count, packed in newest.fetchall():
+        runs = feed.unpack(packed)
+        if sum(run[2] for run in runs) != count:
+            raise errors.Damaged(f"the change feed contradicts itself at position {position}; run doctor")
+        for sid, first, length in runs:
+            stream = rows.stream_of(conn, sid)
+            head = conn.execute("SELECT head FROM streams WHERE sid = ?", (sid,)).fetchone()[0]
+            last = first + length - 1
+            if head < last or len(rows.events(conn, stream, sid, first, last, -1)) != length:
+                raise errors.Damaged(f"stream {stream.hex()} lacks events of its newest commit; run doctor")

@@ -1,0 +1,197 @@
+"""`SQLiteStore`: the contracts of `storage.interfaces` on one database file."""
+
+from __future__ import annotations
+
+import asyncio
+import pathlib
+from collections.abc import Sequence
+
+from storage import records
+from storage.sqlite import accounts, checkpoints, connection, feed, folder, inbox, logs, readers, writer
+
+#: Reader threads of a store: the second keeps short reads going while the first is busy with a long one.
+READERS = 2
+
+
+async def open_store(path: pathlib.Path, *, readers: int = READERS) -> SQLiteStore:
+    """Open the store in the folder `path`, making it if it is not there.
+
+    Raises Unavailable (in use by another node, disk full) or Damaged (not a Kith database, newer schema, torn tail)."""
+    lock, conn, epoch = await asyncio.to_thread(_open, path)
+    return SQLiteStore(path, lock, conn, epoch, readers)
+
+
+def _open(path: pathlib.Path) -> tuple[folder.Lock, connection.Connection, int]:
+    lock = folder.Lock(path)
+    try:
+        conn = folder.open_database(path)
+        try:
+            return lock, conn, folder.raise_epoch(conn)
+        except connection.Error as error:
+            conn.close()
+            raise connection.translate(error) from error
+    except BaseException:
+        lock.release()
+        raise
+
+
+class SQLiteStore:
+    """All stores in one. Made by `open_store`; its methods are called from the event loop that opened it."""
+
+    def __init__(
+        self, path: pathlib.Path, lock: folder.Lock, conn: connection.Connection, epoch: int, reader_count: int
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.folder = path
+        self._lock = lock
+        self._epoch = epoch
+        database = path / connection.FILE
+        self._writer = writer.Writer(database, conn, loop)
+        self._readers = readers.Readers(database, reader_count, loop)
+        self._checkpoints = checkpoints.Checkpoints(database, self._writer, loop)
+        self._closing: asyncio.Task[None] | None = None
+
+    # --- LogStore
+
+    async def commit(self, batch: Sequence[records.Write]) -> list[records.Outcome]:
+        return await self._writer.commit(batch)
+
+    async def load(self, stream: bytes) -> records.Loaded:
+        return await self._readers.read(logs.load, stream)
+
+    async def range(self, stream: bytes, first: int, last: int, max_events: int, max_bytes: int) -> list[records.Event]:
+        return await self._readers.read(logs.events, stream, first, last, max_events, max_bytes)
+
+    async def item(self, stream: bytes, seq: int) -> records.Item | None:
+        return await self._readers.read(logs.item, stream, seq)
+
+    async def page(
+        self, stream: bytes, first: int, last: int, newest_first: bool, max_items: int, max_bytes: int
+    ) -> records.Page:
+        return await self._readers.read(logs.page, stream, first, last, newest_first, max_items, max_bytes)
+
+    async def parts(self, stream: bytes, prefix: bytes) -> dict[bytes, bytes]:
+        return await self._readers.read(logs.parts, stream, prefix)
+
+    async def marks(self, stream: bytes) -> list[records.Mark]:
+        return await self._readers.read(logs.marks, stream)
+
+    async def erase_expired(self, now: int, redact: records.Redact, max_events: int) -> int:
+        erased: int = await self._writer.call(lambda book: book.erase_expired(now, redact, max_events))
+        return erased
+
+    # --- InboxStore
+
+    async def memberships(self, user: int, stream: bytes) -> tuple[tuple[int, int], ...]:
+        return await self._readers.read(inbox.memberships, user, stream)
+
+    async def behind(self, user: int, device: int) -> list[records.Behind]:
+        return await self._readers.read(inbox.behind, user, device)
+
+    async def conversations(self, user: int, after: bytes, limit: int) -> list[records.Summary]:
+        return await self._readers.read(inbox.conversations, user, after, limit)
+
+    # --- AccountStore
+
+    async def create_user(self, user: records.User) -> records.User:
+        created: records.User = await self._writer.call(lambda book: accounts.create(book, user))
+        return created
+
+    async def user(self, user: int) -> records.User | None:
+        return await self._readers.read(accounts.by_id, user)
+
+    async def user_by_key(self, key: str) -> records.User | None:
+        return await self._readers.read(accounts.by_key, key)
+
+    async def user_by_subject(self, issuer: str, subject: str) -> records.User | None:
+        return await self._readers.read(accounts.by_subject, issuer, subject)
+
+    async def find_users(self, prefix: str, limit: int) -> list[records.User]:
+        return await self._readers.read(accounts.find, prefix, limit)
+
+    async def rename(self, user: int, name: str, key: str) -> None:
+        await self._writer.call(lambda book: accounts.rename(book, user, name, key))
+
+    async def set_password(self, user: int, password: str) -> None:
+        await self._writer.call(lambda book: accounts.set_password(book, user, password))
+
+    async def delete_user(self, user: int, now: int) -> None:
+        await self._writer.call(lambda book: accounts.delete(book, user, now))
+
+    async def add_device(self, device: records.Device, token: records.Token) -> None:
+        await self._writer.call(lambda book: accounts.add_device(book, device, token))
+
+    async def devices(self, user: int) -> list[records.Device]:
+        return await self._readers.read(accounts.devices, user)
+
+    async def rename_device(self, user: int, device: int, name: str) -> None:
+        await self._writer.call(lambda book: accounts.rename_device(book, user, device, name))
+
+    async def revoke_device(self, user: int, device: int) -> bool:
+        revoked: bool = await self._writer.call(lambda book: accounts.revoke(book, user, device))
+        return revoked
+
+    async def find_token(self, digest: bytes) -> records.Token | None:
+        return await self._readers.read(accounts.find_token, digest)
+
+    async def add_token(self, token: records.Token) -> None:
+        await self._writer.call(lambda book: accounts.add_token(book, token))
+
+    async def use_token(self, token: records.Token) -> None:
+        await self._writer.call(lambda book: accounts.use_token(book, token))
+
+    async def add_code(self, code: records.Code) -> None:
+        await self._writer.call(lambda book: accounts.add_code(book, code))
+
+    async def take_code(self, digest: bytes, purpose: str, now: int) -> records.Code:
+        taken: records.Code = await self._writer.call(lambda book: accounts.take_code(book, digest, purpose, now))
+        return taken
+
+    async def last_seen(self, user: int) -> int:
+        return await self._readers.read(accounts.last_seen, user)
+
+    async def forget_devices(self, silent_since: int, limit: int) -> list[records.Device]:
+        forgotten: list[records.Device] = await self._writer.call(
+            lambda book: accounts.forget_silent(book, silent_since, limit)
+        )
+        return forgotten
+
+    # --- ChangeFeed
+
+    async def changes(self, after: int, limit: int) -> list[records.Change]:
+        return await self._readers.read(feed.changes, after, limit)
+
+    async def trim_changes(self, before_time: int) -> int:
+        total = 0
+        while trimmed := await self._writer.call(lambda book: feed.trim(book.conn, before_time)):
+            total += trimmed
+        return total
+
+    # --- life cycle
+
+    @property
+    def healthy(self) -> bool:
+        return self._writer.healthy
+
+    @property
+    def node_epoch(self) -> int:
+        return self._epoch
+
+    async def probe(self) -> None:
+        await self._writer.call(lambda book: writer.touch(book.conn))
+
+    async def settle(self) -> bool:
+        """Move all that is in the log into the database file and cut the log to nothing, so that what was erased stands in
+        no file. False when a reader still needed the log; call again."""
+        return await self._checkpoints.truncate()
+
+    async def close(self) -> None:
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        ending = [*self._readers.close(), self._checkpoints.close(), self._writer.close()]
+        for thread in ending:
+            await asyncio.to_thread(thread.join)
+        self._lock.release()
