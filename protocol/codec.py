@@ -2,7 +2,8 @@
 
 A WebSocket message holds one frame or a batch, which is an array of frames; the first byte of the first item tells which.
 Decoding never trusts a length or a depth that the sender claims: msgspec allocates for items that are there, and gives up on
-nesting with RecursionError, which is reported here as TooDeep.
+nesting with RecursionError, which is reported here as TooDeep. What one byte of input can cost is bounded too: an array is
+taken apart item by item only when its header announces few of them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,17 @@ _encoder = msgspec.msgpack.Encoder()
 _client: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(messages.ClientFrame)
 _server: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(messages.ServerFrame)
 _raws = msgspec.msgpack.Decoder(list[msgspec.Raw])
-_int = msgspec.msgpack.Decoder(int)
+_any = msgspec.msgpack.Decoder()
+_whole = msgspec.msgpack.Decoder(msgspec.Raw)
+
+#: Levels of arrays and maps in a body, the body itself included. A body is stored and relayed as it is, to programs whose
+#: decoders have limits of their own, so it must not be as deep as this one happens to bear.
+MAX_DEPTH = 16
+#: Every byte that begins no array and no map (msgpack format family): the rest of a body's bytes bounds its levels.
+_SCALARS = bytes(byte for byte in range(256) if not (0x80 <= byte <= 0x9F or 0xDC <= byte <= 0xDF))
+
+#: What decoding raises for bytes that do not fit; text that is no UTF-8 gives UnicodeDecodeError.
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError)
 
 _FIELDS = {
     messages.number_of(kind): kind.__struct_fields__
@@ -75,33 +86,70 @@ def _is_array(byte: int) -> bool:
 
 def is_batch(data: bytes) -> bool:
     """Whether the message is an array whose first item is an array. An empty array is an (empty) batch."""
-    first = data[0]
+    first = data[0] if data else 0
     start = 1 if 0x90 <= first <= 0x9F else 3 if first == 0xDC else 5 if first == 0xDD else 0
     return start > 0 and (len(data) <= start or _is_array(data[start]))
 
 
+def _announced(data: bytes) -> int:
+    """How many items the header of an array promises; -1 where there is no array, or not all of its header."""
+    first = data[0] if data else 0
+    if 0x90 <= first <= 0x9F:
+        return first & 0x0F
+    width = 2 if first == 0xDC else 4 if first == 0xDD else 0
+    return int.from_bytes(data[1 : 1 + width], "big") if width and len(data) > width else -1
+
+
 def split(data: bytes) -> list[msgspec.Raw]:
     """A batch -> its frames' bytes (views on `data`). Problem, TooDeep."""
+    if not 0 < _announced(data) <= MAX_BATCH:
+        raise Problem(0, codes.MALFORMED, f"a batch holds 1 to {MAX_BATCH} frames")
     try:
-        frames = _raws.decode(data)
+        return _raws.decode(data)
     except msgspec.MsgspecError as error:
         raise Problem(0, codes.MALFORMED, f"not a batch: {error}") from None
     except RecursionError:
         raise TooDeep from None
-    if not 0 < len(frames) <= MAX_BATCH:
-        raise Problem(0, codes.MALFORMED, f"a batch holds 1 to {MAX_BATCH} frames")
-    return frames
 
 
 def decode_client(data: bytes | msgspec.Raw) -> messages.ClientFrame:
     """One frame of a client. Problem (with the rid, and the field's name where there is one), TooDeep."""
     try:
         frame: messages.ClientFrame = _client.decode(data)
-        return frame
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise _explain(bytes(data), error) from None
     except RecursionError:
         raise TooDeep from None
+    if type(frame) is messages.Send or type(frame) is messages.Edit:
+        _check_body(frame.rid, frame.body)
+    return frame
+
+
+def _check_body(rid: int, body: msgspec.Raw) -> None:
+    """Refuse what must not be relayed: TooDeep, Problem. What the body says is for the stream to decide."""
+    try:
+        value = _any.decode(body)
+    except msgspec.MsgspecError as error:
+        raise Problem(rid, codes.MALFORMED, f"body: {_plain(str(error))}") from None
+    except UnicodeDecodeError:
+        raise Problem(rid, codes.MALFORMED, "body: text that is not UTF-8") from None
+    if len(bytes(body).translate(None, _SCALARS)) > MAX_DEPTH and _is_deep(value):
+        raise TooDeep
+
+
+def _is_deep(value: object) -> bool:
+    """Whether arrays and maps nest beyond MAX_DEPTH."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        below: list[object] = []
+        for each in level:
+            if type(each) is list or type(each) is tuple:  # a tuple: an array that is the key of a map
+                below += each
+            elif type(each) is dict:
+                below += each
+                below += each.values()
+        level = below
+    return any(type(each) in (list, tuple, dict) for each in level)
 
 
 def decode_server(data: bytes | msgspec.Raw) -> messages.ServerFrame:
@@ -109,7 +157,7 @@ def decode_server(data: bytes | msgspec.Raw) -> messages.ServerFrame:
     try:
         frame: messages.ServerFrame = _server.decode(data)
         return frame
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise _explain(bytes(data), error) from None
     except RecursionError:
         raise TooDeep from None
@@ -126,37 +174,66 @@ def decode_server_message(data: bytes) -> Iterable[messages.ServerFrame]:
                 raise
 
 
-def _explain(data: bytes, error: msgspec.MsgspecError) -> Problem:
-    """Find out what the general error was about: the frame's number, its rid, the field."""
+def _explain(data: bytes, error: Exception) -> Problem:
+    """Find out what the general error was about: the frame's number, its rid, the field. TooDeep."""
+    number, rid = _leading(data)
     try:
-        items = _raws.decode(data)
-    except (msgspec.MsgspecError, RecursionError):
-        return Problem(0, codes.MALFORMED, "not a msgpack array")
-    number, rid = (_integer(items, 0), _integer(items, 1))
+        _whole.decode(data)
+    except msgspec.MsgspecError as broken:
+        return Problem(rid, codes.MALFORMED, f"not one whole msgpack value: {_plain(str(broken))}")
+    except RecursionError:
+        raise TooDeep from None
     if number is None:
-        return Problem(0, codes.MALFORMED, "item 0 must be the frame number")
+        return Problem(rid, codes.MALFORMED, "a frame is an array, and its item 0 the frame number")
     fields = _FIELDS.get(number)
-    if rid is None:
-        rid = 0
-    if fields is None or str(error).startswith("Invalid value") and "`$[0]`" in str(error):
+    text = str(error)
+    if fields is None or (text.startswith("Invalid value") and "`$[0]`" in text):
         return Problem(rid, codes.UNKNOWN_FRAME, f"unknown frame number {number}")
-    match = _PATH.search(str(error))
+    if isinstance(error, UnicodeDecodeError):
+        return Problem(rid, codes.MALFORMED, f"{_not_utf8(data, fields)}: text that is not UTF-8")
+    match = _PATH.search(text)
     if match is not None and 0 < int(match[1]) <= len(fields):
-        return Problem(rid, codes.MALFORMED, f"{fields[int(match[1]) - 1]}: {_plain(error)}")
-    if len(items) <= len(fields) and "at least length" in str(error):
-        missing = fields[max(len(items) - 1, 0)]
-        return Problem(rid, codes.MALFORMED, f"{missing}: missing")
-    return Problem(rid, codes.MALFORMED, _plain(error))
+        return Problem(rid, codes.MALFORMED, f"{fields[int(match[1]) - 1]}: {_plain(text)}")
+    count = _announced(data)
+    if count <= len(fields) and "at least length" in text:
+        return Problem(rid, codes.MALFORMED, f"{fields[max(count - 1, 0)]}: missing")
+    return Problem(rid, codes.MALFORMED, _plain(text))
 
 
-def _integer(items: list[msgspec.Raw], index: int) -> int | None:
-    """Item `index` as an int in range, or None."""
-    try:
-        value = _int.decode(items[index])
-    except (IndexError, msgspec.MsgspecError, RecursionError):
-        return None
-    return value if 0 <= value < 2**53 else None
+def _not_utf8(data: bytes, fields: Sequence[str]) -> str:
+    """The name of the first field that holds text which is no UTF-8, however deep in it."""
+    if _announced(data) <= 2 * len(fields):
+        for field, item in zip(fields, _raws.decode(data)[1:], strict=False):
+            try:
+                _any.decode(item)
+            except UnicodeDecodeError:
+                return field
+            except (msgspec.MsgspecError, RecursionError):
+                continue
+    return "some field"
 
 
-def _plain(error: msgspec.MsgspecError) -> str:
-    return str(error).replace("`", "")
+def _leading(data: bytes) -> tuple[int | None, int]:
+    """Items 0 and 1 as far as they are integers in range (item 1: else 0), read without looking at what follows them."""
+    if _announced(data) < 1:
+        return None, 0
+    start = 1 if data[0] < 0xA0 else 3 if data[0] == 0xDC else 5
+    number, start = _unsigned(data, start)
+    rid = _unsigned(data, start)[0] if _announced(data) > 1 else None
+    return number, rid or 0
+
+
+def _unsigned(data: bytes, start: int) -> tuple[int | None, int]:
+    """The integer at `start` if it is one from 0 to 2**53 - 1, and where the next item begins (msgpack: int format family)."""
+    first = data[start] if start < len(data) else 0xC1
+    if first < 0x80:
+        return first, start + 1
+    if not 0xCC <= first <= 0xD3:
+        return None, len(data)
+    end = start + 1 + (1 << (first & 0x03))
+    value = int.from_bytes(data[start + 1 : end], "big", signed=first >= 0xD0)
+    return (value if end <= len(data) and 0 <= value < 2**53 else None), end
+
+
+def _plain(text: str) -> str:
+    return text.replace("`", "")

@@ -22,15 +22,31 @@ from protocol import codec, codes, messages
 HELLO_TIMEOUT_S = 10.0
 #: Seconds of silence after which the server speaks.
 HEARTBEAT_S = 25.0
-#: Seconds without a word from the client after which the connection counts as lost: two heartbeats and time to answer.
-LOST_S = 2 * HEARTBEAT_S + 10.0
 #: Unreadable frames in a row after which the connection is closed.
 MAX_BAD_FRAMES = 3
-#: Commands held while the credential is checked. A client that sends more has not waited for Welcome at all.
+#: Commands, and their bytes, held while the credential is checked: what a client may send along with Hello to save a round
+#: trip. Strangers get no more memory than this.
 MAX_HELD = 64
+MAX_HELD_BYTES = codec.MAX_MESSAGE
 #: The versions that this server speaks.
 LOWEST_VERSION = 1
 HIGHEST_VERSION = 1
+
+
+@dataclass(slots=True, frozen=True)
+class Terms:
+    """What an operator may set. One object serves all connections. `lost_s` allows two heartbeats and time to answer."""
+
+    max_message: int = codec.MAX_MESSAGE
+    hello_timeout_s: float = HELLO_TIMEOUT_S
+    heartbeat_s: float = HEARTBEAT_S
+
+    @property
+    def lost_s(self) -> float:
+        return 2 * self.heartbeat_s + 10.0
+
+
+DEFAULT_TERMS = Terms()
 
 
 class State(Enum):
@@ -93,17 +109,20 @@ Effect = Admit | Command | Reply | Close
 
 
 class Connection:
-    """One connection. `heard` is when the client last sent anything, `spoke` when the server last did; both in seconds."""
+    """One connection. `heard` is when the client last sent anything, `spoke` when the server last did, `_asked` when it last
+    sent a Heartbeat; all in seconds. Who sends frames sets `spoke`."""
 
-    __slots__ = ("_bad", "_began", "_held", "heard", "spoke", "state")
+    __slots__ = ("_asked", "_bad", "_began", "_held", "_terms", "heard", "spoke", "state")
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, terms: Terms = DEFAULT_TERMS) -> None:
         self.state = State.HELLO
         self.heard = now
         self.spoke = now
         self._began = now
+        self._asked = now
         self._bad = 0
-        self._held: list[Effect] | None = None
+        self._held: list[Command] | None = None
+        self._terms = terms
 
     def _move(self, event: Input) -> bool:
         after = TRANSITIONS.get((self.state, event))
@@ -117,7 +136,7 @@ class Connection:
         if self.state is State.CLOSED:
             return []
         self.heard = now
-        if len(data) > codec.MAX_MESSAGE:
+        if len(data) > self._terms.max_message:
             return self.close(codes.TOO_BIG)
         effects: list[Effect] = []
         try:
@@ -156,17 +175,23 @@ class Connection:
         elif type(frame) is messages.Hello and self.state is State.HELLO:
             self._hello(frame, effects)
         elif self.state is State.ADMITTING and type(frame) is not messages.Hello:
-            if self._held is None:
-                self._held = []
-            if len(self._held) < MAX_HELD:
-                self._held.append(Command(frame, bytes(data)))
-            else:
-                effects.append(_error(frame.rid, codes.NOT_READY, f"more than {MAX_HELD} commands before Welcome"))
-                effects += self.close(codes.PROTOCOL_ORDER)
+            self._hold(Command(frame, bytes(data)), effects)
         else:
             effects.append(_error(frame.rid, codes.NOT_READY))
             effects += self.close(codes.PROTOCOL_ORDER)
         return self.state is not State.CLOSED
+
+    def _hold(self, command: Command, effects: list[Effect]) -> None:
+        if type(command.frame) is messages.ClientHeartbeat:
+            return
+        held = self._held = self._held or []
+        size = sum(len(each.raw) for each in held) + len(command.raw)
+        if len(held) < MAX_HELD and size <= MAX_HELD_BYTES:
+            held.append(command)
+            return
+        text = f"more than {MAX_HELD} commands or {MAX_HELD_BYTES} bytes before Welcome"
+        effects.append(_error(command.frame.rid, codes.NOT_READY, text))
+        effects += self.close(codes.PROTOCOL_ORDER)
 
     def _hello(self, hello: messages.Hello, effects: list[Effect]) -> None:
         version = min(hello.highest_version, HIGHEST_VERSION)
@@ -191,7 +216,7 @@ class Connection:
         if not self._move(Input.ADMITTED):
             return []
         held, self._held = self._held, None
-        return held or []
+        return [*held] if held else []
 
     def close(self, reason: codes.Close) -> list[Effect]:
         """End it from this side. Nothing is read afterwards; the second call does nothing."""
@@ -203,11 +228,12 @@ class Connection:
         if self.state is State.CLOSED:
             return []
         if self.state is not State.OPEN:
-            return self.close(codes.HELLO_TIMEOUT) if now - self._began >= HELLO_TIMEOUT_S else []
-        if now - self.heard >= LOST_S:
+            return self.close(codes.HELLO_TIMEOUT) if now - self._began >= self._terms.hello_timeout_s else []
+        if now - self.heard >= self._terms.lost_s:
             return self.close(codes.HEARTBEAT_LOST)
-        if now - self.spoke >= HEARTBEAT_S or now - self.heard >= HEARTBEAT_S:
-            self.spoke = now
+        # A client that only listens is asked as well, once per heartbeat, or it would look lost while it reads.
+        if now - min(self.spoke, max(self.heard, self._asked)) >= self._terms.heartbeat_s:
+            self.spoke = self._asked = now
             return [Reply(messages.Heartbeat(0))]
         return []
 

@@ -35,6 +35,10 @@ class Kind(IntEnum):
 _LENGTH = {Kind.DIRECT: 1 + 2 * _WIDTH, Kind.GROUP: 1 + 2 * _WIDTH, Kind.ACCOUNT: 1 + _WIDTH}
 
 
+_LOWEST = (1).to_bytes(_WIDTH, "big")
+_HIGHEST = MAX_ID.to_bytes(_WIDTH, "big")
+
+
 class BadStream(ValueError):
     """The bytes are no stream id."""
 
@@ -69,7 +73,10 @@ def kind(stream: bytes) -> Kind:
         raise BadStream("unknown kind of stream") from None
     if len(stream) != _LENGTH[found]:
         raise BadStream("a stream id of the wrong length")
-    if found is Kind.DIRECT and not 0 < _number(stream, 0) <= _number(stream, 1):
+    first, second = stream[1:8], stream[8:15]  # big-endian bytes compare as their numbers do
+    if not _LOWEST <= first <= _HIGHEST or (second and not _LOWEST <= second <= _HIGHEST):
+        raise BadStream("a number in the stream id is outside 1..2**53-1")
+    if found is Kind.DIRECT and first > second:
         raise BadStream("a direct stream names its lower user first")
     return found
 
