@@ -2,7 +2,7 @@
 # Each target first sees to the environment, so that any of them works in a fresh clone.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run chat demo test bench check fuzz docs lock clean
+.PHONY: help setup run chat demo test bench check lint layout types source fuzz docs lock clean
 
 VENV_PYTHON := .venv/bin/python
 
@@ -27,11 +27,19 @@ test: setup ## run every test
 bench: setup ## measure everything and print the table of the README
 	@$(VENV_PYTHON) -m bench all $(ARGS)
 
-check: setup ## lint, format, types, import table, stale documents
+check: lint layout types source ## lint, format, types, import table, stale documents (-k: all of them, whatever fails)
+
+lint: setup
 	$(VENV_PYTHON) -m ruff check .
+
+layout: setup
 	$(VENV_PYTHON) -m ruff format --check .
+
+types: setup
 	$(VENV_PYTHON) -m mypy --strict
-	$(VENV_PYTHON) -m pytest -m source --no-header -q
+
+source: setup
+	$(VENV_PYTHON) -m pytest -m source -q
 
 fuzz: setup ## search for inputs that break the decoder, guided by coverage (ARGS="-max_total_time=60")
 	@./scripts/setup.sh requirements-fuzz.lock
