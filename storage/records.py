@@ -197,6 +197,11 @@ def fold_key(seq: int) -> bytes:
     return FOLD_PREFIX + seq.to_bytes(7, "big")
 
 
+def fold_seq(key: bytes) -> int:
+    """The item that a key made by `fold_key` speaks of."""
+    return int.from_bytes(key[len(FOLD_PREFIX) :], "big")
+
+
 @dataclass(slots=True, frozen=True)
 class Item:
     """One item of a history page: the event as stored now, and the fold of what later events did to it (None: nothing)."""

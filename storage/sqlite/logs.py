@@ -80,8 +80,9 @@ def page(
     while low <= high:
         found = conn.execute(query, (sid, low, high, step)).fetchall()
         items = [row for row in found if row[1] < records.FIRST_CHANGE_KIND]
+        folds = _folds(conn, stream, sid, [row[0] for row in items])
         for event in rows.verified(stream, items):
-            fold = rows.part(conn, stream, sid, records.fold_key(event.seq))
+            fold = folds.get(event.seq)
             total += len(event.data) + len(fold or b"")
             if len(result.items) == max_items or (result.items and total > max_bytes):
                 result.more = True
@@ -96,6 +97,15 @@ def page(
         else:
             low = _next_item(conn, sid, end, high, named) if change else end + 1
     return result
+
+
+def _folds(conn: connection.Connection, stream: bytes, sid: int, seqs: list[int]) -> dict[int, bytes]:
+    """The folds of items that stand near each other."""
+    if not seqs:
+        return {}
+    keys = records.fold_key(min(seqs)), records.fold_key(max(seqs))
+    found = conn.execute("SELECT key, crc, data FROM parts WHERE sid = ? AND key BETWEEN ? AND ?", (sid, *keys)).fetchall()
+    return {records.fold_seq(key): data for key, data in rows.parts(stream, found).items()}
 
 
 def _next_item(conn: connection.Connection, sid: int, after: int, last: int, named: int) -> int:

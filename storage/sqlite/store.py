@@ -7,10 +7,13 @@ import pathlib
 from collections.abc import Sequence
 
 from storage import records
-from storage.sqlite import accounts, checkpoints, connection, feed, folder, inbox, logs, readers, writer
+from storage.sqlite import accounts, backup, checkpoints, connection, feed, folder, inbox, logs, readers, writer
 
 #: Reader threads of a store: the second keeps short reads going while the first is busy with a long one.
 READERS = 2
+
+#: Events erased in one transaction before a copy is made, so that commits get their turn in between.
+SAVE_ERASES = 256
 
 
 async def open_store(path: pathlib.Path, *, readers: int = READERS) -> SQLiteStore:
@@ -185,13 +188,21 @@ class SQLiteStore:
         no file. False when a reader still needed the log; call again."""
         return await self._checkpoints.truncate()
 
+    async def save(self, target: pathlib.Path, now: int, redact: records.Redact) -> None:
+        """Write a copy of everything into the new file `target`, beside the running node, after erasing what has expired by
+        `now`. Raises Unavailable (the file exists, disk full) or Damaged (the copy does not verify)."""
+        while await self.erase_expired(now, redact, SAVE_ERASES):
+            pass
+        await asyncio.to_thread(backup.save, self.folder / connection.FILE, target, now)
+
     async def close(self) -> None:
         if self._closing is None:
             self._closing = asyncio.ensure_future(self._close())
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        ending = [*self._readers.close(), self._checkpoints.close(), self._writer.close()]
-        for thread in ending:
+        for thread in (*self._readers.close(), self._checkpoints.close()):
             await asyncio.to_thread(thread.join)
+        # The writer's connection goes last: SQLite then copies the log home and removes it.
+        await asyncio.to_thread(self._writer.close().join)
         self._lock.release()
