@@ -176,8 +176,8 @@ class KeyedHost(Actor):
 
     async def on_failure(  # type: ignore[override]
         self,
-        exception_type: type[BaseException] | None,  # noqa: ARG002
-        exception_value: BaseException | None,  # noqa: ARG002
-        traceback: TracebackType | None,  # noqa: ARG002
+        exception_type: type[BaseException] | None,
+        exception_value: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         await self._keyed.stop(self._stop_timeout_s)

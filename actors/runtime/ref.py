@@ -297,5 +297,5 @@ class _CallbackWatcher:
     def __init__(self, callback: Callable[[ActorRef[Any], BaseException | None], None]) -> None:
         self._callback = callback
 
-    def actor_ended(self, ref: ActorRef[Any], key: Any, error: BaseException | None) -> None:  # noqa: ARG002
+    def actor_ended(self, ref: ActorRef[Any], key: Any, error: BaseException | None) -> None:
         self._callback(ref, error)

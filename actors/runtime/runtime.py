@@ -121,6 +121,10 @@ class Runtime:
             ref.unwatch()  # nobody restarts what stops now
         for ref in reversed(everyone):
             await endings.stop_or_kill(ref, timeout_s)
+        if self.last_hooks:  # of actors that were dead before
+            late = (await asyncio.wait(self.last_hooks.values(), timeout=timeout_s))[1]
+            for task in late:
+                task.cancel()
         self.timers.close()
         self._by_loop.pop(self.loop, None)
 

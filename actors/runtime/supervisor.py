@@ -102,9 +102,9 @@ class Supervisor(Actor):
 
     async def on_failure(  # type: ignore[override]
         self,
-        exception_type: type[BaseException] | None,  # noqa: ARG002
-        exception_value: BaseException | None,  # noqa: ARG002
-        traceback: TracebackType | None,  # noqa: ARG002
+        exception_type: type[BaseException] | None,
+        exception_value: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         await self._stop_children()
 

@@ -1,0 +1,68 @@
+"""A runtime on the test's loop, its time in the test's hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TypeVar
+
+import pytest
+
+from actors.runtime.actor import Actor
+from actors.runtime.ref import ActorRef
+from actors.runtime.runtime import Runtime
+
+A = TypeVar("A", bound=Actor)
+
+
+def actor_of(ref: ActorRef[A]) -> A:
+    """The actor behind the reference of a living one."""
+    actor = ref._actor
+    assert actor is not None
+    return actor
+
+
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class World:
+    """A runtime and its clock."""
+
+    def __init__(self, runtime: Runtime, clock: Clock) -> None:
+        self.runtime = runtime
+        self.clock = clock
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, and fire the timers that are due by then."""
+        self.clock.now += seconds
+        self.runtime.timers.run_due()
+
+    async def settle(self) -> None:
+        """Let the loop tick until no actor has anything to do; handlers that await an outer event stay suspended."""
+        idle_ticks = 0
+        while idle_ticks < 10:
+            await asyncio.sleep(0)
+            idle_ticks = 0 if self.runtime.ready else idle_ticks + 1
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    clock = Clock()
+    runtime = Runtime(asyncio.get_running_loop(), clock=clock).start()
+    try:
+        yield World(runtime, clock)
+    finally:
+        clock.now += 1e9  # what a test left hanging times out now
+        stopping = asyncio.ensure_future(runtime.stop())
+        while not stopping.done():
+            await asyncio.sleep(0)
+            clock.now += 1.0
+            runtime.timers.run_due()
+        await stopping
