@@ -100,46 +100,12 @@ class Internal:
 class Storage:
     """The embedded store. A commit is always on disk before anybody is told (synchronous=FULL)."""
 
-    path: Path | None = setting(None, "The SQLite file. Empty: kith.sqlite3 in node.folder.")
     reader_threads: int = setting(
         2,
         "Threads that read beside the writer; more pays when the store outgrows memory.",
         "threads",
         at_least=1,
         at_most=64,
-    )
-    cache_bytes: int = setting(
-        8 * MIB,
-        "Pages each database connection keeps in memory.",
-        "bytes",
-        at_least=MIB,
-        at_most=64 * 1024 * MIB,
-    )
-    commit_max_appends: int = setting(
-        512,
-        "Appends that share one durable commit. A row costs 46 µs in groups of 50 and 33 µs in groups of 500:"
-        " more gains little and makes the last of them wait.",
-        "appends",
-        at_least=1,
-        at_most=100_000,
-    )
-    commit_max_bytes: int = setting(
-        4 * MIB, "Bytes that share one durable commit.", "bytes", at_least=64 * KIB, at_most=256 * MIB
-    )
-    commit_wait_ms: float = setting(
-        0.0,
-        "How long the first append waits for company. 0: what arrives during one commit forms the next, which"
-        " is enough on a disk that syncs within a millisecond.",
-        "milliseconds",
-        at_least=0,
-        at_most=100,
-    )
-    minimum_free_bytes: int = setting(
-        64 * MIB,
-        "Free space on the disk below which health turns red, while there is still room to act.",
-        "bytes",
-        at_least=0,
-        at_most=1024 * 1024 * MIB,
     )
 
 
@@ -167,17 +133,9 @@ class Limits:
         "1/second",
         at_least=0.1,
     )
-    devices: int = setting(32, "Devices of one account.", "devices", at_least=1, at_most=1024)
-    frame_bytes: int = setting(64 * KIB, "A whole WebSocket message, fragments joined.", "bytes", at_least=4 * KIB, at_most=MIB)
-    body_bytes: int = setting(16 * KIB, "The body of one message.", "bytes", at_least=256, at_most=MIB)
-    window_events: int = setting(
-        256,
-        "Unacknowledged events of one stream to one device; beyond, it reads on at its own pace.",
-        "events",
-        at_least=8,
-        at_most=65536,
+    frame_bytes: int = setting(
+        64 * KIB, "A whole WebSocket message, fragments joined.", "bytes", at_least=32 * KIB, at_most=64 * KIB
     )
-    window_bytes: int = setting(256 * KIB, "The same in bytes.", "bytes", at_least=16 * KIB, at_most=64 * MIB)
     outbox_bytes: int = setting(
         512 * KIB,
         "Bytes that wait for a device that reads slowly; beyond, nothing is queued and it is behind.",
@@ -214,13 +172,6 @@ class Limits:
     stalled_write_s: float = setting(
         30.0, "A socket that takes no byte for so long is closed (SLOW).", "seconds", at_least=1, at_most=600
     )
-    mailbox_commands: int = setting(
-        1024,
-        "Client commands that wait for one actor; beyond, they are refused with a hint when to come back.",
-        "commands",
-        at_least=64,
-        at_most=1_000_000,
-    )
     subscriptions: int = setting(256, "Users whose presence one device follows.", "users", at_least=0, at_most=65536)
     group_members: int = setting(1024, "Members of one group.", "members", at_least=2, at_most=100_000)
     history_page_messages: int = setting(200, "Messages of one page of history.", "messages", at_least=1, at_most=1000)
@@ -242,16 +193,20 @@ HS256_KEY_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class JwtIssuer:
-    """A product whose signed tokens are exchanged for device sessions: one ``[[auth.jwt]]`` table each."""
+    """A product whose signed tokens are exchanged for device sessions: one ``[[auth.jwt]]`` table each.
+
+    An issuer that changes its key stands twice for a while.
+    """
 
     issuer: str = setting("", "The `iss` claim. Users are told apart by issuer and subject.")
     audience: str = setting("", "The `aud` claim that a token must carry.")
     algorithm: str = setting("HS256", "The only algorithm this issuer's tokens may use.", one_of=ALGORITHMS)
     key: str = setting(
         "",
-        "HS256: a shared text of at least 32 bytes. EdDSA: the issuer's Ed25519 public key in PEM.",
+        "HS256: a shared text of at least 32 bytes. EdDSA: the issuer's Ed25519 public key, in PEM or as a JWK.",
         secret=True,
     )
+    name_claim: str = setting("preferred_username", "The claim that proposes a user name; a token may do without.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,11 +303,6 @@ class Config:
     source: Path | None = None
 
     @property
-    def database(self) -> Path:
-        """The SQLite file."""
-        return self.storage.path or self.node.folder / "kith.sqlite3"
-
-    @property
     def command_socket(self) -> Path:
         """The Unix socket (mode 0600) by which the command line talks to the running node."""
         return self.node.folder / "kith.sock"
@@ -436,14 +386,8 @@ def _contradictions(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
                 ("listener.origins",),
                 f"{origin!r} is no origin; one is written as https://chat.example.org",
             )
-    if limits.body_bytes > limits.frame_bytes // 2:
-        yield ("limits.body_bytes", "limits.frame_bytes"), "must be at most half of limits.frame_bytes"
-    for key, value in (
-        ("limits.window_bytes", limits.window_bytes),
-        ("limits.outbox_bytes", limits.outbox_bytes),
-    ):
-        if value < limits.frame_bytes:
-            yield (key, "limits.frame_bytes"), f"{key} must hold at least one frame of limits.frame_bytes"
+    if limits.outbox_bytes < limits.frame_bytes:
+        yield ("limits.outbox_bytes", "limits.frame_bytes"), "the outbox must hold at least one whole frame"
     yield from _contradictions_of_auth(config.auth)
 
 
@@ -454,21 +398,19 @@ def _contradictions_of_auth(auth: Auth) -> Iterator[tuple[tuple[str, ...], str]]
         has_size = False
     if not has_size:
         yield ("auth.secret",), f"must be {SECRET_BYTES} bytes in hexadecimal ({2 * SECRET_BYTES} digits)"
-    names = [each.issuer for each in auth.jwt]
     for index, each in enumerate(auth.jwt):
         where = f"[{index}]"
         for name in ("issuer", "audience", "key"):
             if not getattr(each, name):
                 yield ("auth.jwt",), f"{where}.{name}: must be given"
-        if names.count(each.issuer) > 1:
-            yield ("auth.jwt",), f"{where}.issuer: {each.issuer!r} stands there twice; an issuer has one key"
         if each.algorithm == "HS256" and 0 < len(each.key.encode()) < HS256_KEY_BYTES:
             yield (
                 ("auth.jwt",),
                 f"{where}.key: must have at least {HS256_KEY_BYTES} bytes (RFC 7518, section 3.2)",
             )
-        if each.algorithm == "EdDSA" and each.key and "PUBLIC KEY" not in each.key:
-            yield ("auth.jwt",), f"{where}.key: must be a public key in PEM"
+        is_public = "PUBLIC KEY" in each.key or ("{" in each.key and '"d"' not in each.key)
+        if each.algorithm == "EdDSA" and each.key and not is_public:
+            yield ("auth.jwt",), f"{where}.key: must be a public key, in PEM or as a JWK"
 
 
 # --- may this configuration serve strangers? ----------------------------------------------------------------

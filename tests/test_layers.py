@@ -48,7 +48,7 @@ ROOMS = {
     "actors.state": Room(("protocol", "storage.records", "auth.policy"), pure=True),
     "actors": Room(("actors", "protocol", *CONTRACTS, "cluster", "auth", "telemetry")),
     "gateway": Room(
-        ("actors.directory", "actors.commands", "actors.sink", "protocol", "auth", "config", "telemetry"),
+        ("actors.directory", "actors.commands", "actors.messages", "actors.sink", "protocol", "auth", "config", "telemetry"),
         ("websockets", "aiohttp", "uvloop"),
     ),
     "client": Room(("protocol",), ("websockets", "prompt_toolkit", "rich")),
