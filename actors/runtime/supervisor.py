@@ -35,8 +35,7 @@ class Child:
 
 
 class WhichChildren:
-    """Ask a supervisor: a dict from the name to the reference of each child that runs, in order. It answers when it
-    has started them all."""
+    """Ask a supervisor: a dict from the name to the reference of each child that runs, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +48,10 @@ class ChildEnded:
 class Supervisor(Actor):
     """Starts its children in order, restarts them as they end, stops them in reverse.
 
-    A child counts as started when `Child.start` has returned; what it is told meanwhile waits for its `on_start`.
-    When one cannot start the first time, those before it are killed and the supervisor fails. Over the intensity it stops
-    them all and fails with RestartIntensityExceeded; the failure of a supervisor is its own supervisor's business.
+    `Supervisor.start(...)` returns when `Child.start` of each has returned, so they can be found at once; what a child
+    is told before its `on_start` has run waits for that. When one cannot start the first time, those before it are
+    killed and its exception is raised from there. Over the intensity it stops them all and fails with
+    RestartIntensityExceeded; the failure of a supervisor is its own supervisor's business.
     """
 
     await_limit_s: ClassVar[float | None] = None  # it waits for children, each with its own limit
@@ -76,16 +76,19 @@ class Supervisor(Actor):
         with contextlib.suppress(errors.ActorDeadError):
             self.actor_ref.tell_system(ChildEnded(key, ref, error))
 
-    def on_start(self) -> None:
+    def _start_actor_loop(self) -> None:
+        # Within `start()`, and so depth first: the run queue then has the actors of the whole tree in dependency order.
         self._family, actions = self._family.start_all()
         try:
             for action in actions:
                 self._start_child(action.name)
-        except BaseException:
-            for name, child in reversed(self._children.items()):
+        except BaseException as error:
+            for name, child in reversed(list(self._children.items())):
                 self._let_go(name, child)
                 child.kill()
+            endings.end(self.actor_ref, error, hook=False)
             raise
+        super()._start_actor_loop()
 
     async def on_receive(self, message: Any) -> Any:
         if isinstance(message, WhichChildren):
