@@ -1,0 +1,66 @@
+"""A store that fails on demand: the same Protocol around any back end, for tests of what is above a store.
+
+It injects what a distributed back end does by itself: a commit that is lost before it takes effect, one that takes effect and
+whose answer is lost, one that takes effect a little later than its answer, and a store that is away.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any
+
+from storage import errors, interfaces, records
+
+
+class Fault(Enum):
+    """What becomes of the next commit."""
+
+    REFUSED = "FAILED is answered; nothing happened"
+    LOST = "UNKNOWN is answered; nothing happened"
+    UNANSWERED = "UNKNOWN is answered; it was stored"
+    LATE = "UNKNOWN is answered; it is stored when the next commit comes, before it"
+
+
+class FaultyStore:
+    """Delegates everything to `inner`; `faults` holds what befalls the commits to come, in order (none left: nothing)."""
+
+    def __init__(self, inner: interfaces.Store) -> None:
+        self.inner = inner
+        self.faults: deque[Fault] = deque()
+        self.away = False
+        self._late: list[Sequence[records.Write]] = []
+
+    async def commit(self, batch: Sequence[records.Write]) -> list[records.Outcome]:
+        for late in self._late:
+            await self.inner.commit(late)
+        self._late.clear()
+        fault = self.faults.popleft() if self.faults else None
+        if fault is None:
+            return await self.inner.commit(batch)
+        if fault is Fault.REFUSED:
+            return [records.Outcome(records.Result.FAILED, "injected")] * len(batch)
+        if fault is Fault.UNANSWERED:
+            await self.inner.commit(batch)
+        elif fault is Fault.LATE:
+            self._late.append(batch)
+        return [records.Outcome(records.Result.UNKNOWN, "injected")] * len(batch)
+
+    @property
+    def healthy(self) -> bool:
+        return self.inner.healthy and not self.away
+
+    @property
+    def node_epoch(self) -> int:
+        return self.inner.node_epoch
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.inner, name)
+
+        async def call(*args: Any) -> Any:
+            if self.away and name != "close":
+                raise errors.Unavailable("injected")
+            return await method(*args)
+
+        return call
