@@ -9,6 +9,7 @@ means the same after it was encoded again.
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -22,8 +23,8 @@ with atheris.instrument_imports(include=["protocol.codec", "protocol.connection"
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 
-SHAPES = (b"\x90", b"\x91\x90", b"\x92\x01\x01", b"\x92\x92\x01\x01\x92\x02\x02")
-"""Shapes to start from where there are no vectors: an empty array, batches, a frame of two items."""
+SEEDS = ("client_frames.json", "batches.json", "refused.json")
+"""The golden vectors of what a client may send, and of what it may not: mutations of good frames reach deepest."""
 
 
 def one_input(data: bytes) -> None:
@@ -42,8 +43,9 @@ def plant(corpus: Path) -> None:
     """Give an empty corpus its first inputs."""
     if any(corpus.iterdir()):
         return
-    for index, data in enumerate([*SHAPES, *(path.read_bytes() for path in VECTORS.rglob("*.bin"))]):
-        (corpus / f"first-{index}").write_bytes(data)
+    for name in SEEDS:
+        for index, vector in enumerate(json.loads((VECTORS / name).read_text(encoding="utf-8"))):
+            (corpus / f"{name}-{index}").write_bytes(bytes.fromhex(vector["hex"]))
 
 
 if __name__ == "__main__":
