@@ -5,7 +5,16 @@ from __future__ import annotations
 import os
 from typing import NoReturn
 
+import hypothesis
 import pytest
+
+IN_CI = os.environ.get("CI") == "true"
+
+# No property fails because the machine is slow. In CI the examples are the same for the same code; elsewhere each run tries new ones.
+hypothesis.settings.register_profile(
+    "kith", deadline=None, derandomize=IN_CI, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("kith")
 
 
 def require_or_skip(reason: str) -> NoReturn:
@@ -14,6 +23,6 @@ def require_or_skip(reason: str) -> NoReturn:
     The test is skipped on a developer's machine and fails where CI=true, so that no suite turns green because a
     service was absent.
     """
-    if os.environ.get("CI") == "true":
+    if IN_CI:
         pytest.fail(f"CI must have it: {reason}")
     pytest.skip(reason)
