@@ -48,7 +48,8 @@ def may_add(adder: int, added: Facts) -> bool:
 
 
 def sees_last_seen(viewer: int, facts: Facts) -> bool:
-    """Whether `viewer` may see presence and last seen. A block hides both ways."""
+    """Whether `viewer` may see presence and last seen. (Whether the viewer blocks the user is the viewer's own to know: ask
+    `blocked_between` where a block is to hide both ways.)"""
     return _within(facts.privacy.last_seen, viewer, facts)
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from actors.state import log, rules
 from auth.policy import Facts
-from protocol import codes, events, messages
+from protocol import codes, events, ids, messages
 from protocol.messages import Settings
 
 #: Part: `auth.policy.Facts` of the user.
@@ -53,11 +53,11 @@ class Account(log.Log):
         self.settings: dict[bytes, Settings] = {}
 
     def propose(self, command: log.Command, now: int, target: log.Target | None, context: object) -> log.Proposal:
-        if command.user != self.user:
-            raise codes.Refused(codes.NOT_ALLOWED)
         frame = command.frame
         if isinstance(frame, events.Event):
             return log.Proposal(self._noticed(frame))
+        if command.user != self.user:
+            raise codes.Refused(codes.NOT_ALLOWED)
         return log.Proposal(self._event(frame))
 
     def _noticed(self, event: events.Event) -> events.Event:
@@ -85,10 +85,13 @@ class Account(log.Log):
             case messages.RevokeDevice():
                 return events.DeviceRevoked(0, 0, 0, 0, 0, frame.device)
             case messages.SetConversation():
+                self._check_stream(frame.stream)
                 return events.ConversationSet(0, 0, 0, 0, 0, frame.stream, frame.pinned, frame.muted_until, frame.archived)
             case messages.Clear():
+                self._check_stream(frame.stream)
                 return events.Cleared(0, 0, 0, 0, 0, frame.stream, frame.upto, frame.delete)
             case messages.SetDraft():
+                self._check_stream(frame.stream)
                 return events.DraftSet(0, 0, 0, 0, 0, frame.stream, frame.text, frame.reply_to)
             case messages.Keep():
                 return self._keep(frame)
@@ -112,17 +115,31 @@ class Account(log.Log):
     def _block(self, frame: messages.SetBlock) -> events.Event:
         if frame.user == self.user:
             raise codes.Refused(codes.NOT_ALLOWED)
-        if frame.on and len(self.facts.blocked) >= self.rules.blocked:
+        blocked = self.facts.blocked
+        if frame.on and frame.user not in blocked and len(blocked) >= self.rules.blocked:
             raise codes.Refused(codes.TOO_MANY, f"an account blocks at most {self.rules.blocked} users")
         return events.BlockSet(0, 0, 0, 0, 0, frame.user, frame.on)
 
+    def _check_stream(self, stream: bytes) -> None:
+        """codes.Refused unless it can be a conversation of this user (who may have left it), and there is room for its settings."""
+        try:
+            kind = ids.kind(stream)
+        except ids.BadStream:
+            raise codes.Refused(codes.NOT_ALLOWED) from None
+        if kind is ids.Kind.ACCOUNT or (kind is ids.Kind.DIRECT and self.user not in ids.parties(stream)):
+            raise codes.Refused(codes.NOT_ALLOWED)
+        if stream not in self.settings and len(self.settings) >= self.rules.settings:
+            raise codes.Refused(codes.TOO_MANY, f"settings of at most {self.rules.settings} conversations are kept")
+
     def _keep(self, frame: messages.Keep) -> events.Event:
+        self._check_stream(frame.stream)
         kept = self.view(frame.stream).kept
         if (frame.starred or frame.pinned) and frame.seq not in kept and len(kept) >= self.rules.kept:
             raise codes.Refused(codes.TOO_MANY, f"{self.rules.kept} messages of a conversation can be kept")
         return events.Kept(0, 0, 0, 0, 0, frame.stream, frame.seq, frame.starred, frame.pinned)
 
     def _hide(self, frame: messages.Hide) -> events.Event:
+        self._check_stream(frame.stream)
         view = self.view(frame.stream)
         fresh = {seq for seq in frame.seqs if seq > view.cleared}.difference(view.hidden)
         if not fresh:
@@ -190,7 +207,11 @@ class Account(log.Log):
                 self._change(event.stream, hidden=hidden)
 
     def _change(self, stream: bytes, **changes: object) -> None:
-        self.settings[stream] = msgspec.structs.replace(self.view(stream), **changes)
+        view = msgspec.structs.replace(self.view(stream), **changes)
+        if view == Settings():
+            self.settings.pop(stream, None)
+        else:
+            self.settings[stream] = view
 
     # --- parts ----------------------------------------------------------------------------------------------------------
 
@@ -201,7 +222,8 @@ class Account(log.Log):
             case events.Joined() | events.Parted():
                 return [(GROUPS, _encoder.encode(self.groups))]
             case events.ConversationSet() | events.Cleared() | events.DraftSet() | events.Kept() | events.Hidden():
-                return [(SETTINGS_PREFIX + event.stream, _encoder.encode(self.settings[event.stream]))]
+                view = self.settings.get(event.stream)
+                return [(SETTINGS_PREFIX + event.stream, None if view is None else _encoder.encode(view))]
             case _:
                 return ()
 

@@ -41,8 +41,8 @@ class Pair:
 
 
 class Direct(messaging.Messaging):
-    """`accepted`: who wrote or accepted, and so is open to the other. `requester`: whose message request waits, after
-    `requests` messages."""
+    """`accepted`: who wrote (be it a request) or accepted, and so is open to the other. `requester`: whose message request
+    waits, after `requests` messages."""
 
     __slots__ = ("accepted", "parties", "requester", "requests")
 
@@ -71,22 +71,34 @@ class Direct(messaging.Messaging):
         """Whether the other's receipts, typing and presence are kept from `user`: while their own request waits."""
         return user == self.requester
 
-    def check_send(self, user: int, now: int, context: Pair) -> int:
+    def _writing(self, user: int, context: Pair) -> policy.Writing:
+        """How `user` may write to the other now: freely or as a request. codes.Refused when not at all."""
         other = self.other(user)
         if context.sender is None or context.other is None:
             raise codes.Refused(codes.NOT_ALLOWED)
         if policy.blocked_between(user, context.sender, other, context.other):
             raise codes.Refused(codes.NOT_ALLOWED)
         if other in self.accepted or user == other:
-            return 0
+            return policy.Writing.YES
         writing = policy.may_write(user, context.other)
-        if writing is policy.Writing.YES:
-            return 0
         if writing is policy.Writing.NO:
             raise codes.Refused(codes.NOT_ALLOWED)
+        return writing
+
+    def check_send(self, user: int, now: int, context: Pair) -> int:
+        if self._writing(user, context) is policy.Writing.YES:
+            return 0
         if self.requests >= self.rules.request_messages:
             raise codes.Refused(codes.TOO_MANY, f"{self.rules.request_messages} messages until the request is accepted")
         return int(events.Flag.REQUEST)
+
+    def check_edit(self, user: int, now: int, context: Pair) -> None:
+        self._writing(user, context)
+
+    def check_aside(self, user: int, now: int, context: Pair) -> None:
+        # Whose request waits is held to a number of messages, so nothing else may reach the other meanwhile.
+        if self._writing(user, context) is not policy.Writing.YES:
+            raise codes.Refused(codes.NOT_ALLOWED)
 
     def propose_other(self, command: log.Command, now: int, context: Pair) -> log.Proposal:
         if isinstance(command.frame, messages.AcceptRequest):
@@ -106,8 +118,7 @@ class Direct(messaging.Messaging):
             if event.flags & events.Flag.REQUEST:
                 self.requester = event.sender
                 self.requests += 1
-            else:
-                self._accept(event.sender)
+            self._accept(event.sender)
         elif isinstance(event, events.RequestAccepted):
             self._accept(event.sender)
 

@@ -110,7 +110,8 @@ class Group(messaging.Messaging):
         return next((user for user, standing in self.standing.items() if standing.role is Role.OWNER), 0)
 
     def may_see(self, user: int, seq: int) -> bool:
-        return self.standing[user].joined <= seq
+        standing = self.standing.get(user)
+        return standing is not None and standing.joined <= seq
 
     def check_send(self, user: int, now: int, context: Asked) -> int:
         if self.role(user) < self.permissions.send:
@@ -120,7 +121,7 @@ class Group(messaging.Messaging):
     def may_delete_others(self, user: int) -> bool:
         return self.role(user) >= Role.ADMIN
 
-    def check_timer(self, user: int) -> None:
+    def check_timer(self, user: int, now: int, context: Asked) -> None:
         self._need(user, self.permissions.edit)
 
     def may_administer(self, user: int) -> bool:
@@ -171,7 +172,8 @@ class Group(messaging.Messaging):
                 self._need(user, self.permissions.add)
                 if len(self.invites) >= self.rules.invites:
                     raise codes.Refused(codes.TOO_MANY, f"a group has at most {self.rules.invites} invite links")
-                return events.InviteCreated(0, 0, 0, 0, 0, frame.counter, frame.uses, frame.expires_at, frame.approval)
+                # The id is this event's seq: no later invite, of whatever device, ever brings a revoked link back to life.
+                return events.InviteCreated(0, 0, 0, 0, 0, self.head + 1, frame.uses, frame.expires_at, frame.approval)
             case messages.RevokeInvite():
                 self._need(user, self.permissions.add)
                 if frame.invite not in self.invites:
@@ -238,7 +240,7 @@ class Group(messaging.Messaging):
 
     def _join(self, user: int, now: int, context: Asked) -> events.Event:
         invite = self.invites.get(context.invite)
-        if invite is None or user in self.banned:
+        if invite is None or user in self.banned or not self.standing:  # a group that all have left is over
             raise codes.Refused(codes.NOT_ALLOWED)
         if user in self.standing or (invite.approval and user in self.requests):
             raise codes.Refused(codes.NOTHING_CHANGED)
@@ -376,3 +378,5 @@ class Group(messaging.Messaging):
         self.invites, self.requests, self.owed = core.invites, core.requests, core.owed
         members = _members_decoder.decode(parts[MEMBERS])
         self.standing = {user: Standing(role, joined) for user, role, joined in members}
+        self.delivered = {user: standing.joined for user, standing in self.standing.items()}
+        self.read = dict(self.delivered)

@@ -82,8 +82,7 @@ class Command:
     """A state-changing command at its stream. `mentions` are the users its body names; `digest` that of the raw bytes.
 
     device 0 stands for the server itself: such a command has no counter, is never a repeat, and its frame may be the event
-    that it wants. `copied` is what a forward
-    copies, found by the owner of its source."""
+    that it wants. `copied` is what a forward copies, once it was found."""
 
     user: int
     device: int
@@ -95,22 +94,27 @@ class Command:
 
 @dataclass(slots=True)
 class Target:
-    """An item that a command refers to, as it is now: the event, and the fold of what was done to it."""
+    """An item that a command refers to, as it is now: the event, and the fold of what was done to it. `changed` is the seq of
+    the last event that touched it here."""
 
     seq: int
     event: events.AnyEvent
     fold: events.Fold
+    changed: int = 0
 
 
 @dataclass(slots=True)
 class Proposal:
-    """What a command becomes if nothing fails: the event (n and time are filled in later), and what goes with it."""
+    """What a command becomes if nothing fails: the event (n and time are filled in later), and what goes with it.
+
+    `expires_at` is for an event that carries a body and is no message (an edit): it goes when its message goes."""
 
     event: events.Event
     target: Target | None = None  # with its new fold
     erase: Sequence[int] = ()
     mentions: Sequence[int] = ()
     expires_after: int = 0  # ms; 0: never
+    expires_at: int = 0
 
 
 @dataclass(slots=True, frozen=True)
@@ -220,17 +224,18 @@ class Log:
         known = self.earlier(command)
         if known is not None:
             return known
-        proposal = self.propose(command, now, target, context)
+        # Whatever the clock does, this stream's time never goes back: not for limits in time, nor for expiry.
+        time = max(now, self.time)
+        proposal = self.propose(command, time, target, context)
         event = proposal.event
         seq = self.head + 1
         kind = events.kind_of(event)
-        time = max(now, self.time)
         event.n = self.n + 1 if kind == events.MESSAGE else self.n
         event.time = time
         event.sender = command.user
         event.device = command.device
         event.counter = command.frame.counter if command.device else 0
-        expires_at = 0
+        expires_at = proposal.expires_at
         if proposal.expires_after and isinstance(event, events.Message):
             expires_at = event.expires_at = time + proposal.expires_after
         data = events.encode(event)
@@ -243,6 +248,7 @@ class Log:
         if proposal.mentions:
             accepted.mentions = [(user, seq) for user in proposal.mentions]
         if proposal.target is not None:
+            proposal.target.changed = seq
             self.targets[proposal.target.seq] = proposal.target
             accepted.parts.append((records.fold_key(proposal.target.seq), events.encode_fold(proposal.target.fold)))
             accepted.erase = [records.Erasure(erased, events.redact) for erased in proposal.erase]
@@ -262,12 +268,16 @@ class Log:
         self.applied(seq, event)
 
     def stored(self, seq: int, keep_targets: Iterable[int] = ()) -> None:
-        """Everything up to `seq` is durable. Targets are forgotten once nothing about any is provisional."""
+        """Everything up to `seq` is durable. A target is forgotten once nothing about it is provisional, unless it is to be
+        kept: who began to read it from the store before that may have got what it was."""
         if seq > self.durable:
             self.durable = seq
-        if self.targets and self.durable == self.head:
+        if self.targets:
             kept = set(keep_targets)
-            self.targets = {number: target for number, target in self.targets.items() if number in kept}
+            durable = self.durable
+            self.targets = {
+                number: target for number, target in self.targets.items() if target.changed > durable or number in kept
+            }
 
     # --- snapshot and load --------------------------------------------------------------------------------------------
 

@@ -9,9 +9,14 @@ import msgspec
 
 from actors.state import log, rules
 from protocol import codes, events, messages
+from storage import records
 
 #: Flags that a client may set on a message.
 _CLIENT_FLAGS = int(events.Flag.URGENT | events.Flag.SILENT)
+
+_items_decoder = msgspec.msgpack.Decoder(list[msgspec.Raw])
+#: An empty list of mentions, encoded.
+_NOBODY = msgspec.Raw(b"\x90")
 
 #: Commands that refer to an item, which the owner looks up before it decides.
 TARGETED = (messages.Edit, messages.Delete, messages.React)
@@ -23,9 +28,11 @@ def target_of(frame: object) -> int:
 
 
 def is_gone(target: log.Target, now: int) -> bool:
-    """Whether an item was deleted for everyone or has expired."""
+    """Whether an item was deleted for everyone or has expired. (An erased body counts, whatever the clock says by now.)"""
     event = target.event
-    return target.fold.deleted or (isinstance(event, events.Message) and 0 < event.expires_at <= now)
+    if target.fold.deleted:
+        return True
+    return isinstance(event, events.Message) and (0 < event.expires_at <= now or event.body == events.NIL)
 
 
 def copy_of(target: log.Target | None, now: int) -> log.Copied:
@@ -39,17 +46,26 @@ def copy_of(target: log.Target | None, now: int) -> log.Copied:
 
 
 def without_mentions(body: msgspec.Raw) -> msgspec.Raw:
-    """The same body naming nobody: who is mentioned in one conversation need not be a member of the next."""
-    decoded = events.decode_body(body)
+    """The same body naming nobody: who is mentioned in one conversation need not be a member of the next.
+
+    Items that this program does not know stay. codes.Refused: UNSUPPORTED_BODY, for a kind of body that it does not know."""
+    try:
+        decoded = events.decode_body(body)
+    except (msgspec.ValidationError, RecursionError):
+        raise codes.Refused(codes.UNSUPPORTED_BODY) from None
     if isinstance(decoded, events.Encrypted) or not decoded.mentions:
         return body
-    return msgspec.Raw(msgspec.msgpack.encode(msgspec.structs.replace(decoded, mentions=())))
+    items = _items_decoder.decode(body)
+    items[1 + decoded.__struct_fields__.index("mentions")] = _NOBODY
+    return msgspec.Raw(msgspec.msgpack.encode(items))
 
 
 class Messaging(log.Log):
-    """A log in which people write to each other. `read` and `delivered` are watermarks per user; own events move both."""
+    """A log in which people write to each other. `read` and `delivered` are watermarks per user; own messages move both.
 
-    __slots__ = ("delivered", "read", "rules", "timer")
+    `last_sent` maps who wrote to their newest message: who is to hear of receipts. After a load it may name too much."""
+
+    __slots__ = ("delivered", "last_sent", "read", "rules", "timer")
 
     def __init__(self, stream: bytes, epoch: int, limits: rules.Rules) -> None:
         super().__init__(stream, epoch)
@@ -57,6 +73,7 @@ class Messaging(log.Log):
         self.timer = 0
         self.delivered: dict[int, int] = {}
         self.read: dict[int, int] = {}
+        self.last_sent: dict[int, int] = {}
 
     # --- what direct and group say ------------------------------------------------------------------------------------
 
@@ -67,11 +84,20 @@ class Messaging(log.Log):
         """codes.Refused unless `user` may send a message now; returns flags that the server adds to it."""
         raise NotImplementedError
 
+    def check_edit(self, user: int, now: int, context: Any) -> None:
+        """codes.Refused unless `user` may edit own messages: an edit says something new, as a message does."""
+        self.check_send(user, now, context)
+
+    def check_aside(self, user: int, now: int, context: Any) -> None:
+        """codes.Refused unless `user` may react, or send what is not stored."""
+        self.check_send(user, now, context)
+
+    def check_timer(self, user: int, now: int, context: Any) -> None:
+        """codes.Refused unless `user` may set the timer."""
+        self.check_aside(user, now, context)
+
     def may_delete_others(self, user: int) -> bool:
         return False
-
-    def check_timer(self, user: int) -> None:
-        """codes.Refused unless `user` may set the timer."""
 
     def propose_other(self, command: log.Command, now: int, context: Any) -> log.Proposal:
         """Commands that only this kind of stream knows."""
@@ -93,7 +119,7 @@ class Messaging(log.Log):
             return self._forward(command, frame, now, context)
         if type(frame) is messages.SetTimer:
             self._check_member(command.user)
-            self.check_timer(command.user)
+            self.check_timer(command.user, now, context)
             if frame.seconds == self.timer:
                 raise codes.Refused(codes.NOTHING_CHANGED)
             return log.Proposal(events.TimerChanged(0, 0, 0, 0, 0, frame.seconds))
@@ -108,11 +134,16 @@ class Messaging(log.Log):
         added = self.check_send(command.user, now, context)
         if frame.reply_to > self.head:
             raise codes.Refused(codes.NOT_ALLOWED, "reply_to: no such message")
+        mentions = self._mentioned(command)
+        event = events.Message(0, 0, 0, 0, 0, frame.body, frame.reply_to, 0, 0, frame.flags & _CLIENT_FLAGS | added)
+        return log.Proposal(event, mentions=mentions, expires_after=self.timer * 1000)
+
+    def _mentioned(self, command: log.Command) -> Sequence[int]:
+        """The members that a body names, once each."""
         for user in command.mentions:
             if not self.is_member(user):
                 raise codes.Refused(codes.BAD_MENTION)
-        event = events.Message(0, 0, 0, 0, 0, frame.body, frame.reply_to, 0, 0, frame.flags & _CLIENT_FLAGS | added)
-        return log.Proposal(event, mentions=command.mentions, expires_after=self.timer * 1000)
+        return tuple(dict.fromkeys(command.mentions))
 
     def _forward(self, command: log.Command, frame: messages.Forward, now: int, context: Any) -> log.Proposal:
         self._check_member(command.user)
@@ -137,31 +168,32 @@ class Messaging(log.Log):
         if is_gone(target, now):
             raise codes.Refused(codes.GONE)
         if isinstance(frame, messages.Edit):
-            return self._edit(command, frame, now, target)
+            return self._edit(command, frame, now, target, context)
         if isinstance(frame, messages.Delete):
             return self._delete(command, target)
-        self.check_send(command.user, now, context)
+        self.check_aside(command.user, now, context)
         return self._react(command, frame, target)
 
     def may_see(self, user: int, seq: int) -> bool:
         """Whether a member may read this seq."""
         return True
 
-    def _edit(self, command: log.Command, frame: messages.Edit, now: int, target: log.Target) -> log.Proposal:
-        if target.event.sender != command.user:
+    def _edit(self, command: log.Command, frame: messages.Edit, now: int, target: log.Target, context: Any) -> log.Proposal:
+        message = target.event
+        assert isinstance(message, events.Message)
+        if message.sender != command.user:
             raise codes.Refused(codes.NOT_ALLOWED)
-        if now - target.event.time > self.rules.edit_window:
+        self.check_edit(command.user, now, context)
+        if now - message.time > self.rules.edit_window:
             raise codes.Refused(codes.TOO_LATE, f"a message can be edited for {self.rules.edit_window // 60000} minutes")
         if len(target.fold.edits) >= self.rules.edits:
             raise codes.Refused(codes.TOO_MANY, f"a message can be edited {self.rules.edits} times")
-        for user in command.mentions:
-            if not self.is_member(user):
-                raise codes.Refused(codes.BAD_MENTION)
-        fold = msgspec.structs.replace(
-            target.fold, body=frame.body, edited_at=max(now, self.time), edits=(*target.fold.edits, self.head + 1)
-        )
-        changed = log.Target(target.seq, target.event, fold)
-        return log.Proposal(events.Edited(0, 0, 0, 0, 0, target.seq, frame.body), changed)
+        self._mentioned(command)
+        edits = (*target.fold.edits, self.head + 1)
+        fold = msgspec.structs.replace(target.fold, body=frame.body, edited_at=now, edits=edits)
+        changed = log.Target(target.seq, message, fold)
+        event = events.Edited(0, 0, 0, 0, 0, target.seq, frame.body)
+        return log.Proposal(event, changed, expires_at=message.expires_at)
 
     def _delete(self, command: log.Command, target: log.Target) -> log.Proposal:
         if target.event.sender != command.user and not self.may_delete_others(command.user):
@@ -183,7 +215,8 @@ class Messaging(log.Log):
     def check_ephemeral(self, command: log.Command, now: int, context: Any) -> None:
         """codes.Refused unless the sender may send a message that is not stored."""
         self._check_member(command.user)
-        self.check_send(command.user, now, context)
+        self.check_aside(command.user, now, context)
+        self._mentioned(command)
 
     # --- watermarks ---------------------------------------------------------------------------------------------------
 
@@ -202,10 +235,19 @@ class Messaging(log.Log):
             moved = True
         return moved
 
+    def load(self, loaded: records.Loaded) -> None:
+        super().load(loaded)
+        for mark in loaded.marks:
+            if self.is_member(mark.user):
+                self.delivered[mark.user] = max(mark.delivered, self.delivered.get(mark.user, 0))
+                self.read[mark.user] = max(mark.read, self.read.get(mark.user, 0))
+                self.last_sent.setdefault(mark.user, mark.read)
+
     def applied(self, seq: int, event: events.Event) -> None:
         if event.sender and isinstance(event, events.Message):
             # Who writes has seen what stands above (contract.md, Streams: own sends move the own mark).
             self.delivered[event.sender] = seq
             self.read[event.sender] = seq
+            self.last_sent[event.sender] = seq
         elif type(event) is events.TimerChanged:
             self.timer = event.seconds

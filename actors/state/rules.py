@@ -25,6 +25,8 @@ class Rules:
     #: Contacts and blocked users of one account.
     contacts: int = 5000
     blocked: int = 1000
+    #: Conversations of which one account keeps settings of its own: far more than anybody scrolls through.
+    settings: int = 10_000
     #: Starred and pinned messages, and messages deleted for oneself, of one conversation.
     kept: int = 1000
     hidden: int = 1000
