@@ -277,7 +277,7 @@ class SetPermissions(Change, tag=26):
 
 
 class CreateInvite(Change, tag=27):
-    """Make an invite link. Its id is `counter`; admins read the code with GroupAdmin."""
+    """Make an invite link. Its id is the seq of the event; admins read the code with FetchGroupAdmin."""
 
     stream: StreamId
     uses: Number = 0
