@@ -10,7 +10,7 @@ import pytest
 
 IN_CI = os.environ.get("CI") == "true"
 
-# No property fails because the machine is slow. In CI the examples are the same for the same code; elsewhere each run tries new ones.
+# No property fails because the machine is slow. In CI the same code sees the same examples; elsewhere each run tries new ones.
 hypothesis.settings.register_profile(
     "kith", deadline=None, derandomize=IN_CI, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
