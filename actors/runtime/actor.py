@@ -52,9 +52,7 @@ class Actor(pykka.Actor):
         """Make the actor with these arguments, register it and have its `on_start` run in the next tick, before any
         message. What its initialiser raises is raised here."""
         actor = cls(*args, **kwargs)
-        assert hasattr(actor, "_actor_ref"), (
-            "Actor.__init__() has not been called: does an override forget super().__init__()?"
-        )
+        assert hasattr(actor, "_actor_ref"), "Actor.__init__() has not been called: does an override forget super().__init__()?"
         actor._actor_ref._runtime.registry.register(actor._actor_ref)
         actor._start_actor_loop()
         return actor._actor_ref

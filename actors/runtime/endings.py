@@ -28,9 +28,7 @@ KILL_GRACE_S = 1.0
 """Seconds a cancelled handler or hook gets for its `finally` clauses before it is left to itself."""
 
 
-def end(
-    ref: ActorRef[Any], error: BaseException | None, reply: Future[Any] | None = None, *, hook: bool = True
-) -> None:
+def end(ref: ActorRef[Any], error: BaseException | None, reply: Future[Any] | None = None, *, hook: bool = True) -> None:
     """End an actor: `error` None is a stop (`on_stop`), otherwise a failure (`on_failure`, if `hook`).
 
     `reply` hears when it is over. An actor that is dead already is left alone.
@@ -96,9 +94,7 @@ async def _await_hook(
     _tell_of_end(ref, error, reply, waiting)
 
 
-def _tell_of_end(
-    ref: ActorRef[Any], error: BaseException | None, reply: Future[Any] | None, waiting: list[Any]
-) -> None:
+def _tell_of_end(ref: ActorRef[Any], error: BaseException | None, reply: Future[Any] | None, waiting: list[Any]) -> None:
     if reply is not None:
         reply.try_set(True)
     for message in waiting:

@@ -145,9 +145,7 @@ class KeyedSupervisor(Generic[K]):
         self._troubles[key] = trouble
         if len(self._troubles) > self._look_above:
             self._troubles = {
-                other: each
-                for other, each in self._troubles.items()
-                if not each.is_past(now, self._intensity, self._backoff)
+                other: each for other, each in self._troubles.items() if not each.is_past(now, self._intensity, self._backoff)
             }
             # Twice what is left: so each look is paid for by as many new ones.
             self._look_above = max(FORGET_ABOVE, 2 * len(self._troubles))

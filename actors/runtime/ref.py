@@ -163,9 +163,7 @@ class ActorRef(pykka.ActorRef[A]):
     # -- asking
 
     @overload
-    def ask(
-        self, message: Any, *, block: Literal[False] | None = None, timeout: float | None = None
-    ) -> Future[Any]: ...
+    def ask(self, message: Any, *, block: Literal[False] | None = None, timeout: float | None = None) -> Future[Any]: ...
 
     @overload
     def ask(self, message: Any, *, block: Literal[True], timeout: float | None = None) -> Any: ...

@@ -153,9 +153,9 @@ def key_ended(
     the key is on probation for `backoff.cap_s`: one more end quarantines it again, for longer.
     """
     probation = trouble.rounds > 0 and now - trouble.until < backoff.cap_s
-    recent = (*(at for at in trouble.restarts if now - at < intensity.seconds), now)
-    if not probation and len(recent) <= intensity.restarts:
-        return KeyTrouble(recent), 0.0
+    recent = tuple(at for at in trouble.restarts if now - at < intensity.seconds)
+    if not probation and len(recent) < intensity.restarts:
+        return KeyTrouble((*recent, now)), 0.0
     rounds = trouble.rounds if probation else 0
     delay = backoff.delay_s(rounds, jitter)
-    return KeyTrouble((), rounds + 1, now + delay), delay
+    return KeyTrouble(recent, rounds + 1, now + delay), delay

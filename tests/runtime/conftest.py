@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
 import pytest
+import uvloop
 
 from actors.runtime.actor import Actor
 from actors.runtime.ref import ActorRef
 from actors.runtime.runtime import Runtime
 
 A = TypeVar("A", bound=Actor)
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Every test of this room that has a loop runs on both loops."""
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
 def actor_of(ref: ActorRef[A]) -> A:

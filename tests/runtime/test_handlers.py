@@ -58,8 +58,13 @@ async def test_one_message_at_a_time_while_a_handler_is_suspended(world: World) 
     assert not ref.is_idle()
     gate.set()
     await ref.ask("last")
-    assert actor.log[3:8] == ["finally", ("end", gate), ("begin", "system while suspended"),
-                              ("end", "system while suspended"), ("begin", "second")]
+    assert actor.log[3:8] == [
+        "finally",
+        ("end", gate),
+        ("begin", "system while suspended"),
+        ("end", "system while suspended"),
+        ("begin", "second"),
+    ]
 
 
 async def test_an_actor_is_idle_again_when_its_handler_has_ended(world: World) -> None:
@@ -187,6 +192,7 @@ async def test_a_kill_goes_before_everything_that_is_queued(world: World) -> Non
 async def test_a_handler_that_awaits_too_long_is_cancelled_counted_and_its_actor_failed(world: World) -> None:
     hangs: list[tuple[Any, str, float]] = []
     world.runtime.hooks = Hooks(hung=lambda *what: hangs.append(what))
+
     class Patient(Waiter):
         await_limit_s = None
 

@@ -136,6 +136,19 @@ async def test_a_runtime_stops_its_actors_last_started_first_and_tells_no_watche
         Named.start("late")
 
 
+async def test_a_runtime_stops_what_starts_while_it_stops() -> None:
+    runtime = Runtime(asyncio.get_running_loop()).start()
+    late: list[ActorRef[Sleeper]] = []
+
+    class Starts(Sleeper):
+        def on_stop(self) -> None:
+            late.append(Sleeper.start([]))
+
+    Starts.start([])
+    await runtime.stop()
+    assert not late[0].is_alive()
+
+
 async def test_a_runtime_waits_for_the_last_hooks() -> None:
     runtime = Runtime(asyncio.get_running_loop()).start()
     log: list[Any] = []

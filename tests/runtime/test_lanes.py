@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import itertools
 from typing import Any
 
@@ -129,6 +130,16 @@ async def test_an_actor_that_feeds_itself_does_not_keep_the_loop_from_its_other_
 async def drained(hosting: runtime.Runtime) -> None:
     while hosting.ready:  # noqa: ASYNC110  a tick at a time is what this waits for
         await asyncio.sleep(0)
+
+
+async def test_a_turn_does_not_run_in_the_context_of_whoever_woke_the_actor(world: World) -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nobody's")
+    seen: list[str] = []
+    ref = Log.start()
+    variable.set("the sender's")
+    ref.tell(lambda: seen.append(variable.get()))
+    await world.settle()
+    assert seen == ["nobody's"]
 
 
 class LaneModel:

@@ -131,9 +131,7 @@ async def test_an_escalation_restarts_the_subtree_and_what_depends_on_it(world: 
     def inner() -> ActorRef[Any]:
         return Supervisor.start([worker("x", log), worker("y", log)], intensity=Intensity(0, 10.0))
 
-    Supervisor.start(
-        [worker("a", log), Child("inner", inner), worker("z", log)], strategy=Strategy.REST_FOR_ONE
-    )
+    Supervisor.start([worker("a", log), Child("inner", inner), worker("z", log)], strategy=Strategy.REST_FOR_ONE)
     await world.settle()
     log.clear()
     child(world, "y").tell(fail)
