@@ -1,0 +1,234 @@
+"""docs/protocol.md: the prose of docs/protocol.in.md with the tables, numbers and bytes filled in."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from enum import IntEnum
+
+import msgspec
+
+from protocol import codec, codes, connection, events, ids, messages
+from scripts import describe, meanings, vectors
+
+_HOLE = re.compile(r"\{\{([a-z_]+)(?::([a-z_]+))?\}\}")
+
+#: Commands remembered per device and stream, and so one less may follow the oldest unanswered one.
+MEMORY = 64
+#: Members up to which every receipt is relayed, and the milliseconds within which a client acknowledges there.
+RECEIPT_MEMBERS = 32
+ACK_MS = 100
+
+#: Days of silence after which a device is forgotten.
+DEAD_DEVICE_DAYS = 90
+
+#: What a server with its settings untouched tells in Welcome.
+USUAL = messages.Limits(
+    frame=codec.MAX_MESSAGE,
+    body=codec.MAX_BODY,
+    window_events=256,
+    window_bytes=256 * 1024,
+    commands_per_s=200,
+    burst=800,
+    unanswered=MEMORY - 1,
+    group_members=1024,
+    subscriptions=256,
+    edit_window_s=900,
+)
+
+_ENUMS: tuple[type[IntEnum], ...] = (events.Role, events.Flag, events.Audience)
+
+
+def _row(cells: Iterable[object]) -> str:
+    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def _table(head: tuple[str, ...], rows: Iterable[Iterable[object]]) -> str:
+    return "\n".join([_row(head), _row("---" for _ in head), *(_row(row) for row in rows)])
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+def _fields(struct: type[msgspec.Struct], skip: int = 0) -> str:
+    rows = [
+        (field.position, _code(field.name), field.shape, field.limit, _code(field.default or ""), field.meaning)
+        for field in describe.fields(struct)[skip:]
+    ]
+    return _table(("#", "field", "type", "limit", "default", "meaning"), rows) if rows else ""
+
+
+def _sample(struct: type[msgspec.Struct]) -> str:
+    """The typical instance, decoded and as bytes, on two lines."""
+    data = msgspec.msgpack.encode(vectors.build(struct, "typical"))
+    return f"```\n{_json(data)}\n{data.hex(' ')}\n```" if len(data) <= 120 else f"```\n{_json(data)}\n```"
+
+
+def _json(data: bytes) -> str:
+    return _text(msgspec.msgpack.decode(data))
+
+
+def _text(value: object) -> str:
+    """msgpack in the manner of JSON, bytes as h'...'."""
+    if isinstance(value, bytes):
+        return f"h'{value.hex()}'"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_text(each) for each in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_text(key)}: {_text(each)}" for key, each in value.items()) + "}"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _struct(struct: type[msgspec.Struct], skip: int = 0, level: str = "###") -> str:
+    number = describe.tag(struct)
+    title = struct.__name__ if number is None else f"{number} {struct.__name__}"
+    parts = [f"{level} {title}", _clean(describe.summary(struct)), _fields(struct, skip), _sample(struct)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _clean(text: str) -> str:
+    """Docstrings name the modules of the server; the reader of this page has none."""
+    return text.replace("`protocol.events.Body`", "[a body](#bodies)").replace("`protocol.events`", "[events](#events)")
+
+
+def _structs(structs: Iterable[type[msgspec.Struct]], skip: int = 0) -> str:
+    return "\n\n".join(_struct(struct, skip) for struct in structs)
+
+
+def _errors() -> str:
+    rows = [(each.number, _code(each.symbol), each.text, each.fault.name.lower()) for each in codes.ERRORS]
+    return _table(("number", "symbol", "meaning", "whose doing"), rows)
+
+
+def _closes() -> str:
+    rows = [
+        (
+            each.code,
+            _code(each.symbol),
+            each.text,
+            "come back" if each.reconnect else "at will" if each.code == 1000 else "final",
+        )
+        for each in codes.CLOSES
+    ]
+    return _table(("code", "symbol", "meaning", "then"), rows)
+
+
+def _limits() -> str:
+    rows = [(_code(each), getattr(USUAL, each), meanings.of("Limits", each)) for each in messages.Limits.__struct_fields__]
+    return _table(("limit", "usual", "meaning"), rows)
+
+
+def _streams() -> str:
+    rows = [(each["name"], _code(bytes.fromhex(each["hex"]).hex(" "))) for each in vectors.files()["streams.json"]]
+    return _table(("stream", "id in bytes"), rows)
+
+
+def _enums() -> str:
+    parts = []
+    for enum in _ENUMS:
+        rows = [(int(each), each.name) for each in enum]
+        parts.append(f"**{enum.__name__}**. {describe.summary(enum)}".rstrip() + "\n\n" + _table(("number", "name"), rows))
+    return "\n\n".join(parts)
+
+
+def _session() -> str:
+    token, stream, account = bytes(range(1, 33)), ids.direct_stream(1001, 1002), ids.account_stream(1001)
+    counter, time = 1795370000001, 1795370000123
+    text = [msgspec.Raw(msgspec.msgpack.encode([1, each])) for each in ("Good morrow, cousin.", "Is the day so young?")]
+    asha = events.encode(events.Message(41, time - 60_000, 1002, 2002, 17, text[0]))
+    contact = events.encode(events.ContactSet(0, time - 90_000, 1001, 2003, 5, 1002, "Asha", True))
+    hello = messages.Hello(1, 1, 1, messages.TokenCredential(token), "example/1.0")
+    welcome = messages.Welcome(1, 1, b"\x0a\x0b\x0c\x0d", 1001, 2001, "ben", b"", 25, USUAL, time)
+    steps: list[tuple[str, str, list[messages.Frame]]] = [
+        ("→", "Hello with the token of last time", [hello]),
+        ("←", "Welcome; the token stays", [welcome]),
+        (
+            "←",
+            "what was missed: a contact that another device of Ben's added, and a message; both and CaughtUp in one batch",
+            [
+                messages.Event(0, account, 9, msgspec.Raw(contact)),
+                messages.Event(0, stream, 57, msgspec.Raw(asha)),
+                messages.CaughtUp(0),
+            ],
+        ),
+        ("→", "stored: acknowledge both streams", [messages.Ack(0, ((account, 9), (stream, 57)))]),
+        ("→", "Ben has read it", [messages.Read(2, stream, 57)]),
+        ("←", "done", [messages.Done(2)]),
+        ("→", "Ben answers; rid and counter are the same number", [messages.Send(counter, counter, stream, text[1], 57)]),
+        ("←", "it is event 58 of the conversation, and message 42", [messages.Sent(counter, 58, 42, time + 5000)]),
+        ("←", "Asha's phone has it, then Asha has read it", [messages.Receipt(0, stream, 1002, 58, 57)]),
+        ("→", "the own message counts as received", [messages.Ack(0, ((stream, 58),))]),
+        ("←", "25 s of silence", [messages.Heartbeat(0)]),
+        ("→", "still here", [messages.ClientHeartbeat(0)]),
+    ]
+    parts = []
+    for direction, what, frames in steps:
+        data = codec.batch([codec.encode(frame) for frame in frames])
+        parts.append(f"{direction} {what}\n\n```\n{_json(data)}\n{data.hex(' ')}\n```")
+    return "\n\n".join(parts)
+
+
+def _error(symbol: str) -> str:
+    found = codes.BY_SYMBOL[symbol]
+    return f"{found.number} `{found.symbol}`"
+
+
+def _close(symbol: str) -> str:
+    found = next(each for each in codes.CLOSES if each.symbol == symbol)
+    return f"{found.code} `{found.symbol}`"
+
+
+def _parts() -> dict[str, Callable[[], str]]:
+    every = (*describe.CLIENT_FRAMES, *describe.SERVER_FRAMES, *describe.EVENTS, *describe.BODIES)
+    return {
+        "subprotocol": lambda: "kith.v1.msgpack",
+        "max_batch": lambda: str(codec.MAX_BATCH),
+        "max_message": lambda: str(codec.MAX_MESSAGE),
+        "max_body": lambda: str(codec.MAX_BODY),
+        "max_depth": lambda: str(codec.MAX_DEPTH),
+        "max_held": lambda: str(connection.MAX_HELD),
+        "max_held_bytes": lambda: str(connection.MAX_HELD_BYTES),
+        "hello_timeout": lambda: f"{connection.HELLO_TIMEOUT_S:g}",
+        "heartbeat": lambda: f"{connection.HEARTBEAT_S:g}",
+        "memory": lambda: str(MEMORY),
+        "unanswered": lambda: str(MEMORY - 1),
+        "ack_ms": lambda: str(ACK_MS),
+        "receipt_members": lambda: str(RECEIPT_MEMBERS),
+        "first_change": lambda: "32",
+        "window_events": lambda: str(USUAL.window_events),
+        "window_bytes": lambda: str(USUAL.window_bytes),
+        "dead_device_days": lambda: str(DEAD_DEVICE_DAYS),
+        "streams": _streams,
+        "errors": _errors,
+        "closes": _closes,
+        "limits": _limits,
+        "session": _session,
+        "client_frames": lambda: _structs(describe.CLIENT_FRAMES),
+        "server_frames": lambda: _structs(describe.SERVER_FRAMES),
+        "credentials": lambda: _structs(describe.CREDENTIALS),
+        "event_head": lambda: _fields(events.Event),
+        "events": lambda: _structs(describe.EVENTS, len(events.Event.__struct_fields__)),
+        "bodies": lambda: _structs(describe.BODIES),
+        "structs": lambda: _structs(describe.nested(every)),
+        "fold": lambda: "\n\n".join((describe.summary(events.Fold), _fields(events.Fold), _sample(events.Fold))),
+        "enums": _enums,
+    }
+
+
+def document(template: str) -> str:
+    """The template with every hole filled. KeyError for a hole that nothing fills, ValueError for a part without a hole."""
+    parts = _parts()
+    holes = {match[1] for match in _HOLE.finditer(template)} - {"error", "close"}
+    if left := set(parts) - holes:
+        raise ValueError(f"the template has no place for {sorted(left)}")
+
+    def fill(match: re.Match[str]) -> str:
+        if match[2]:
+            return {"error": _error, "close": _close}[match[1]](match[2])
+        return parts[match[1]]()
+
+    return "<!-- Generated by `make docs` from docs/protocol.in.md and protocol/. Do not edit. -->\n\n" + _HOLE.sub(
+        fill, template
+    )
