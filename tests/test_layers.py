@@ -48,7 +48,17 @@ ROOMS = {
     "actors.state": Room(("protocol", "storage.records", "auth.policy"), ("msgspec",), pure=True),
     "actors": Room(("actors", "protocol", *CONTRACTS, "cluster", "auth", "telemetry"), ("msgspec",)),
     "gateway": Room(
-        ("actors.directory", "actors.commands", "actors.messages", "actors.sink", "protocol", "auth", "config", "telemetry"),
+        (
+            "actors.directory",
+            "actors.commands",
+            "actors.messages",
+            "actors.sink",
+            "actors.runtime.errors",
+            "protocol",
+            "auth",
+            "config",
+            "telemetry",
+        ),
         ("websockets", "aiohttp", "uvloop"),
     ),
     "client": Room(("protocol",), ("websockets", "prompt_toolkit", "rich", "msgspec")),

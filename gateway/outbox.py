@@ -1,0 +1,376 @@
+"""What waits for one device, and the single flush per loop tick that sends it.
+
+A frame goes this way: `offer`, `reply` ... put it into the outbox; the outbox stands in the flusher's list; the flusher, called
+once per tick, joins what each outbox holds into WebSocket messages and hands them to its transport in one write. While the
+transport is full (`pause_writing`) everything stays here, where it still can be refused, replaced or dropped:
+
+    durable        counted against the limit; over it, `offer` refuses, and the device becomes behind
+    replies        always taken; over the limit no further commands are read, so they are as many as those already read
+    collapsible    one per key, sent after what is durable, so that a receipt never comes before the event it speaks of
+    ephemeral      dropped as soon as the transport is full
+
+The limit holds for the sum of what waits here and in the transport: the transport's share is set aside (`_TRANSPORT_SHARE`)
+while it takes bytes, and known exactly once it does not. Each frame counts with what it costs to hold it, not its length alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+import telemetry
+from gateway import frames
+from protocol import codec, codes, messages
+
+#: Bytes of memory that a waiting frame takes beside its own: the object's header, its place in the list.
+FRAME_OVERHEAD = 48
+#: Part of the limit that the transport may buffer before it says that it is full. At most this, and a quarter of the limit.
+_TRANSPORT_SHARE = 64 * 1024
+#: Room for the header of the array in a WebSocket message of codec.MAX_MESSAGE bytes.
+_ARRAY_HEADER = 5
+#: Codes after which the client is told when to come back (contract.md: 1012 on restart, 1013 when full, with a hint).
+_HINTED = (codes.RESTART.code, codes.FULL.code)
+
+_log = telemetry.logger("gateway")
+
+
+class Owner(Protocol):
+    """The connection that an outbox belongs to."""
+
+    def spoke(self, now: float) -> None:
+        """Something was sent."""
+        ...
+
+    def hold(self, on: bool) -> None:
+        """Stop reading commands, or go on."""
+        ...
+
+    def stalled(self) -> None:
+        """The transport is full from now on."""
+        ...
+
+    def closing(self, code: int) -> None:
+        """The close frame has been written."""
+        ...
+
+
+class Flusher:
+    """The outboxes of one loop that hold something. `limit`: bytes of one outbox, the transport's share included."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        limit: int,
+        counters: telemetry.Telemetry,
+        clock: Callable[[], float],
+    ) -> None:
+        self.counters = counters
+        self.transport_share = min(_TRANSPORT_SHARE, limit // 4)
+        #: Bytes that may wait here while the transport still takes some, and down to where a full outbox has to sink.
+        self.limit = limit
+        self.high = limit - self.transport_share
+        self.low = self.high // 2
+        self._loop = loop
+        self._clock = clock
+        self._waiting: list[Outbox] = []
+
+    def add(self, outbox: Outbox) -> None:
+        """Flush `outbox` at the end of this tick."""
+        waiting = self._waiting
+        if not waiting:
+            self._loop.call_soon(self.flush)
+        waiting.append(outbox)
+
+    def flush(self) -> None:
+        """Write out what every outbox holds that can."""
+        waiting, self._waiting = self._waiting, []
+        now = self._clock()
+        # Members of a group get the same frames in the same tick: what was joined for one serves for the next.
+        last: list[bytes] = []
+        last_count = 0
+        wire = b""
+        frames_out = bytes_out = writes = 0
+        for outbox in waiting:
+            taken = outbox.take()
+            if taken is None:
+                continue
+            queue, count, plural = taken
+            if count != last_count or queue != last:
+                wire = join(queue, count, plural)
+                last, last_count = queue, count
+            outbox.write(wire, now)
+            frames_out += count
+            bytes_out += len(wire)
+            writes += 1
+        counters = self.counters
+        counters.frames_out += frames_out
+        counters.bytes_out += bytes_out
+        counters.writes += writes
+
+
+def join(queue: list[bytes], count: int, plural: dict[int, int] | None) -> bytes:
+    """Encoded frames -> WebSocket messages, one after the other. `plural`: how many frames `queue[i]` is, if not one."""
+    if len(queue) == 1 == count:
+        return frames.binary(queue[0])
+    payload = b"".join(queue)
+    if count <= codec.MAX_BATCH and len(payload) + _ARRAY_HEADER <= codec.MAX_MESSAGE:
+        return frames.binary(codec.array_header(count) + payload)
+    out: list[bytes] = []
+    batch: list[bytes] = []
+    size = batched = 0
+    for frame, number in _pieces(queue, plural or {}):
+        if batch and (size + len(frame) + _ARRAY_HEADER > codec.MAX_MESSAGE or batched + number > codec.MAX_BATCH):
+            out.append(_message(batch, batched))
+            batch, size, batched = [], 0, 0
+        batch.append(frame)
+        size += len(frame)
+        batched += number
+    out.append(_message(batch, batched))
+    return b"".join(out)
+
+
+def _message(batch: list[bytes], count: int) -> bytes:
+    payload = b"".join(batch)
+    return frames.binary(payload if count == 1 else codec.array_header(count) + payload)
+
+
+def _pieces(queue: list[bytes], plural: dict[int, int]) -> list[tuple[bytes, int]]:
+    """The queue in pieces that fit into a message each: (bytes, frames)."""
+    pieces: list[tuple[bytes, int]] = []
+    for index, item in enumerate(queue):
+        count = plural.get(index, 1)
+        if count > 1 and len(item) + _ARRAY_HEADER > codec.MAX_MESSAGE:
+            pieces += [(bytes(frame), 1) for frame in codec.split(codec.array_header(count) + item)]
+        else:
+            pieces.append((item, count))
+    return pieces
+
+
+class Outbox:
+    """Implements actors.sink.Sink for one connection."""
+
+    __slots__ = (
+        "_count",
+        "_flusher",
+        "_full",
+        "_held",
+        "_latest",
+        "_owner",
+        "_plural",
+        "_queue",
+        "_refused",
+        "_stuck",
+        "_transport",
+        "on_drained",
+    )
+
+    def __init__(self, flusher: Flusher, transport: asyncio.WriteTransport, owner: Owner) -> None:
+        self.on_drained: Callable[[], None] | None = None
+        self._flusher = flusher
+        self._owner: Owner | None = owner
+        #: None: closed.
+        self._transport: asyncio.WriteTransport | None = transport
+        # Containers are made when something waits: an idle connection has none.
+        self._queue: list[bytes] | None = None
+        self._plural: dict[int, int] | None = None
+        self._latest: dict[object, bytes] | None = None
+        self._count = 0
+        #: What waits here, with FRAME_OVERHEAD for each.
+        self._held = 0
+        #: Bytes that waited in the transport when it became full; -1: it takes more.
+        self._stuck = -1
+        self._refused = False
+        self._full = False
+        transport.set_write_buffer_limits(flusher.transport_share)
+
+    # --- what the session calls ---------------------------------------------------------------------------------------
+
+    def offer(self, frames: bytes, count: int) -> bool:
+        """Durable; see actors.sink.Sink. At most codec.MAX_BATCH frames in a call. False too when the connection is over.
+
+        An empty outbox takes whatever comes: one offer over the limit would otherwise be refused for ever.
+        """
+        held = self._held + len(frames) + FRAME_OVERHEAD
+        flusher = self._flusher
+        if held > flusher.high and held > self._room() and (self._held or self._stuck >= 0):
+            self._refused = True
+            flusher.counters.outbox_refusals += 1
+            return False
+        queue = self._queue
+        if count != 1:
+            self._several(count, 0 if queue is None else len(queue))
+        if queue is None:
+            if self._transport is None:
+                return False
+            self._queue = [frames]
+            flusher.add(self)
+        else:
+            queue.append(frames)
+        self._held = held
+        self._count += count
+        return True
+
+    def reply(self, frame: bytes) -> None:
+        """The answer to a command; see actors.sink.Sink."""
+        if self._transport is None:
+            return
+        self._push(frame)
+        if self._held > self._flusher.high and self._held > self._room() and not self._full:
+            self._full = True
+            assert self._owner is not None
+            self._owner.hold(True)
+
+    def offer_latest(self, key: object, frame: bytes) -> None:
+        """Collapsible; see actors.sink.Sink. Sent after the durable frames that wait at the same time."""
+        if self._transport is None:
+            return
+        latest = self._latest
+        if latest is None:
+            latest = self._latest = {}
+        older = latest.pop(key, None)
+        held = self._held + len(frame) + FRAME_OVERHEAD
+        if older is not None:
+            held -= len(older) + FRAME_OVERHEAD
+        elif held > self._flusher.high and held > self._room():
+            return
+        elif self._queue is None and len(latest) == 0:
+            self._flusher.add(self)
+        latest[key] = frame
+        self._held = held
+
+    def offer_ephemeral(self, frame: bytes) -> None:
+        """The first to be dropped; see actors.sink.Sink."""
+        if self._transport is None:
+            return
+        if self._stuck >= 0 or self._held > self._flusher.low:
+            self._flusher.counters.ephemeral_dropped += 1
+            return
+        self._push(frame)
+
+    def close(self, code: int, reason: str, retry_after_ms: int = 0) -> None:
+        """Send what is waiting, then the close frame; the connection is dropped when the client answers or after a grace."""
+        transport, owner = self._transport, self._owner
+        if transport is None:
+            return
+        assert owner is not None
+        if code in _HINTED or retry_after_ms:
+            self._push(codec.encode(messages.GoingAway(0, retry_after_ms)))
+        self._stuck = -1
+        taken = self.take()
+        last = frames.close(code, reason)
+        wire = join(*taken) + last if taken else last
+        transport.write(wire)
+        counters = self._flusher.counters
+        counters.frames_out += taken[1] if taken else 0
+        counters.bytes_out += len(wire)
+        counters.writes += 1
+        self.shut()
+        owner.closing(code)
+
+    def control(self, wire: bytes) -> None:
+        """A WebSocket control frame, which may stand between messages. At once; while the transport is full, not at all:
+        an answer to a ping may be left out when a later one is to come (RFC 6455 section 5.5.3)."""
+        if self._transport is not None and self._stuck < 0:
+            self._transport.write(wire)
+
+    # --- what the connection calls ------------------------------------------------------------------------------------
+
+    @property
+    def held(self) -> int:
+        """Bytes that wait here and in the transport."""
+        transport = self._transport
+        return self._held + (transport.get_write_buffer_size() if transport is not None else 0)
+
+    def pause_writing(self) -> None:
+        """The transport is full."""
+        if self._transport is not None:
+            self._stuck = self._transport.get_write_buffer_size()
+            assert self._owner is not None
+            self._owner.stalled()
+
+    def resume_writing(self) -> None:
+        """The transport takes bytes again."""
+        self._stuck = -1
+        if self._queue is not None or self._latest is not None:
+            self._flusher.add(self)
+        else:
+            self._sink_below()
+
+    def shut(self) -> None:
+        """The connection is over: forget everything. Nothing is called afterwards."""
+        self._transport = None
+        self._owner = None
+        self._queue = self._plural = self._latest = self.on_drained = None
+        self._count = self._held = 0
+        self._refused = self._full = False
+
+    # --- what the flusher calls ---------------------------------------------------------------------------------------
+
+    def take(self) -> tuple[list[bytes], int, dict[int, int] | None] | None:
+        """All that waits, as the arguments of `join`; None if nothing does, or nothing can leave."""
+        if self._stuck >= 0:
+            return None
+        queue, count = self._queue, self._count
+        latest = self._latest
+        if latest is not None:
+            self._latest = None
+            queue = [*(queue or ()), *latest.values()]
+            count += len(latest)
+        if not queue:
+            return None
+        plural = self._plural
+        self._queue = self._plural = None
+        self._count = self._held = 0
+        return queue, count, plural
+
+    def write(self, wire: bytes, now: float) -> None:
+        """Hand what was taken to the transport, and let in what was kept out."""
+        assert self._transport is not None
+        assert self._owner is not None
+        self._owner.spoke(now)
+        self._transport.write(wire)
+        if self._refused or self._full:
+            self._sink_below()
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _room(self) -> int:
+        """Bytes that may wait here. Exact while the transport is full, as nothing is added to it then."""
+        if self._transport is None:
+            return 0
+        return self._flusher.high if self._stuck < 0 else self._flusher.limit - self._stuck
+
+    def _push(self, frame: bytes) -> None:
+        queue = self._queue
+        if queue is None:
+            self._queue = [frame]
+            self._flusher.add(self)
+        else:
+            queue.append(frame)
+        self._held += len(frame) + FRAME_OVERHEAD
+        self._count += 1
+
+    def _several(self, count: int, index: int) -> None:
+        if not 0 < count <= codec.MAX_BATCH:
+            raise ValueError(f"{count} frames in one offer; 1 to {codec.MAX_BATCH}")
+        if self._plural is None:
+            self._plural = {}
+        self._plural[index] = count
+
+    def _sink_below(self) -> None:
+        """Open again what was shut while the outbox was over its limit, once it is well below."""
+        if self._stuck >= 0 or self._held > self._flusher.low:
+            return
+        if self._full:
+            self._full = False
+            assert self._owner is not None
+            self._owner.hold(False)
+        if self._refused:
+            self._refused = False
+            if self.on_drained is not None:
+                try:
+                    self.on_drained()
+                except Exception:
+                    # The session is gone. Whoever noticed first closes; the other outboxes of this flush must not suffer.
+                    _log.exception("drained_failed")
