@@ -25,7 +25,7 @@ from auth import tokens as tokens_
 from protocol import codes, messages
 from storage import errors, interfaces, records
 
-#: Bits of the random ending of a name that the server makes up, and how often it tries another before it gives up.
+#: Bytes of the random ending of a name that the server makes up, and how often it tries another before it gives up.
 ENDING_BYTES = 5
 NAME_TRIES = 8
 #: Bytes of a proposed name that are kept when an ending is added.
@@ -64,17 +64,19 @@ class Admitter(accounts_.Accounts):
     async def admit(self, hello: messages.Hello, address: str) -> identity.Admission:
         """Who comes in. Refused: with a number of 200-299 when not, with a temporary one when it cannot be said now; the same
         Hello may then be sent again."""
-        outcome = _OUTCOMES[type(hello.credential)]
         try:
             with accounts_.store_errors(gone=codes.BAD_CREDENTIALS):
-                return await self._admit(hello.credential, address)
+                admission = await self._admit(hello.credential, address)
         except codes.Refused as refusal:
-            outcome = refusal.error.symbol
-            _log.info("not_admitted", reason=outcome, address=address)
+            self._count(refusal.error.symbol)
+            _log.info("not_admitted", reason=refusal.error.symbol, address=address)
             raise
-        finally:
-            if self._counts is not None:
-                self._counts.logins[outcome] += 1
+        self._count(_OUTCOMES[type(hello.credential)])
+        return admission
+
+    def _count(self, outcome: str) -> None:
+        if self._counts is not None:
+            self._counts.logins[outcome] += 1
 
     async def _admit(self, credential: messages.Credential, address: str) -> identity.Admission:
         match credential:
@@ -199,7 +201,8 @@ class Admitter(accounts_.Accounts):
         """The name an issuer proposes if it is one and `plain`; with a random ending otherwise; a made-up one if it is none."""
         ending = self._random(ENDING_BYTES).hex()
         stem = wish.encode(errors="ignore")[:STEM].decode(errors="ignore")
-        for candidate in (wish,) * plain + (f"{stem}-{ending}",):
+        candidates = [f"{stem}-{ending}"] if stem else []
+        for candidate in [wish, *candidates] if plain else candidates:
             try:
                 return names.prepare(candidate)
             except codes.Refused:

@@ -86,7 +86,7 @@ class _Key:
     def signed(self, token: jws.CompactSignature) -> bool:
         try:
             return jws.validate_compact(token, self._key, registry=self._registry)
-        except (errors.JoseError, ValueError):
+        except (errors.JoseError, ValueError, TypeError):  # header parameters of wrong types are told in all three ways
             return False
 
     def read(self, claims: dict[str, Any], now: int, leeway: int) -> Subject | None:
@@ -136,6 +136,11 @@ class Issuers:
             # Not trusted yet: read to learn whose key is to check it, as RFC 8725 section 3.8 wants it.
             claims = json.loads(token.payload)
         except (errors.JoseError, ValueError, TypeError, RecursionError):
+            return None
+        header: object = token.headers()
+        # The library takes ["alg"] for a header that has one. No extension is understood, so each that is critical refuses
+        # the token (RFC 7515 section 4.1.11), the payload that is not encoded (RFC 7797) among them.
+        if not isinstance(header, dict) or "crit" in header:
             return None
         if not isinstance(claims, dict) or not isinstance(claims.get("iss"), str):
             return None
