@@ -184,6 +184,20 @@ async def test_right_log_ins_and_those_the_server_could_not_check_cost_nothing(d
     await door.login(address=world.ELSEWHERE)
 
 
+async def test_a_busy_answer_costs_no_attempt(door: world.Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    await door.register()
+
+    async def busy(*_: object) -> bool:
+        raise codes.Refused(codes.BUSY, retry_after_ms=1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(door.passwords, "verify", busy)
+        for _ in range(world.PER_ADDRESS * 2):
+            with world.refused(codes.BUSY):
+                await door.login()
+    await door.login()
+
+
 async def test_a_log_in_replaces_a_hash_of_another_cost_once(inner: store.SQLiteStore, door: world.Door) -> None:
     user = (await door.register()).user
     before = (await door.user(user)).password
@@ -401,7 +415,9 @@ async def test_a_repeated_reset_finds_its_device_although_the_code_is_used_up(do
     code, request = await door.admitter.issue_reset("asha"), world.request()
     first = await door.reset(code, again=request)
     repeat = await door.reset(code, again=request)
-    assert (repeat.user, repeat.device) == (user, first.device)
+    assert (repeat.user, repeat.device, repeat.new_device) == (user, first.device, False)
+    assert (user, first.device) not in door.revoked
+    assert (await door.token(first.token)).user == user
     assert (await door.token(repeat.token)).user == user
 
 
@@ -495,6 +511,20 @@ async def test_an_account_deleted_in_the_same_moment_is_not_admitted(door: world
     await door.store.delete_user(user, door.clock.now)
     with world.refused(codes.BAD_CREDENTIALS):
         await door.login()
+
+
+async def test_a_token_whose_account_is_deleted_between_the_two_reads_is_refused(
+    door: world.Door, inner: store.SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await door.register()
+
+    async def deleted(user: int) -> object:
+        await inner.delete_user(user, door.clock.now)
+        return await inner.user(user)
+
+    monkeypatch.setattr(door.store, "user", deleted, raising=False)
+    with world.refused(codes.BAD_CREDENTIALS):
+        await door.token(first.token)
 
 
 async def test_outcomes_are_counted(door: world.Door) -> None:
