@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from gateway import handshake, limits, proxy, websocket
 from gateway import hub as hubs
@@ -44,7 +44,8 @@ class Door(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """TCP was accepted."""
-        assert isinstance(transport, asyncio.Transport)
+        # uvloop's transports are no subclasses of asyncio.Transport; they have its methods.
+        transport = cast("asyncio.Transport", transport)
         hub = self._hub
         self._raw = transport
         if not hub.enter(self):

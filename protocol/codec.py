@@ -66,6 +66,11 @@ def encode(frame: messages.Frame) -> bytes:
     return _encoder.encode(frame)
 
 
+def encode_event(stream: bytes, seq: int, event: bytes) -> bytes:
+    """The frame that carries a stored event, whose bytes are relayed as they are."""
+    return _encoder.encode(messages.Event(0, stream, seq, msgspec.Raw(event)))
+
+
 def array_header(count: int) -> bytes:
     """The msgpack header of an array of `count` items (msgpack specification, array format family)."""
     if count < 16:

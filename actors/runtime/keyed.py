@@ -100,8 +100,6 @@ class KeyedSupervisor(Generic[K]):
 
     def actor_ended(self, ref: ActorRef[Any], key: Any, error: BaseException | None) -> None:
         """A child has ended: restart it, quarantine its key, or forget it."""
-        if self.children.get(key) is not ref:
-            return
         del self.children[key]
         while self._open and self._restart.applies(failed=error is not None):
             if self._count(key) > 0.0:

@@ -1,0 +1,182 @@
+"""The account: the owner of a user's account stream.
+
+Some commands change the account store as well (name, password, devices). Each such change is idempotent and made first; then
+the event is appended. A crash between leaves a command unanswered; its repeat finds the change made and appends the event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any
+
+from actors.messages import Confirmed, CutOff, FactsChanged
+from actors.owner import Owner
+from actors.state import account, log
+from auth import names
+from protocol import codes, events, ids, messages
+from storage import errors
+
+
+class Account(Owner):
+    """Transient: loaded at its first message, put to sleep when idle."""
+
+    _state: account.Account
+
+    @property
+    def state(self) -> account.Account:
+        return self._state
+
+    @property
+    def user(self) -> int:
+        return ids.owner(self.stream)
+
+    def renew(self) -> None:
+        services = self.services
+        self._state = account.Account(self.stream, services.store.node_epoch, services.rules, self.user, "")
+
+    def audience(self) -> list[int]:
+        return [self.user]
+
+    # --- decisions ----------------------------------------------------------------------------------------------------
+
+    def need(self, command: log.Command) -> Awaitable[Any] | None:
+        frame = command.frame
+        if isinstance(frame, messages.Change) and type(frame) in _IN_STORE:
+            return self._change_store(command, frame)
+        if isinstance(frame, messages.SetContact | messages.SetBlock):
+            return self._require(frame.user)
+        if isinstance(frame, _OF_A_STREAM):
+            return self._require_member(frame.stream)
+        if not self.services.people.knows(self.user):
+            return self._meet()
+        return None
+
+    def context(self, command: log.Command, found: Any) -> tuple[None, None]:
+        if not self._state.facts.name:
+            # The account was never changed: its name stands in the account store alone.
+            people = self.services.people
+            facts = people.peek(self.user) if people.knows(self.user) else None
+            if facts is None:
+                raise codes.Refused(codes.NOT_ALLOWED)
+            self._state.facts = facts
+        return None, None
+
+    async def _meet(self) -> None:
+        await self.services.people.load(self.user)
+
+    async def _require(self, user: int) -> None:
+        """Somebody who does not exist can be neither contact nor blocked. (Whether a user exists is told by no answer that
+        depends on what that user allows: an id is not guessable.)"""
+        await self._meet()
+        if await self.services.people.load(user) is None:
+            raise codes.Refused(codes.NOT_ALLOWED)
+
+    async def _require_member(self, stream: bytes) -> None:
+        """Settings are for streams that the user is, or was, in."""
+        await self._meet()
+        if not await self.services.store.memberships(self.user, stream):
+            raise codes.Refused(codes.NOT_ALLOWED)
+
+    async def _change_store(self, command: log.Command, frame: messages.Change) -> None:
+        services, user = self.services, self.user
+        await self._meet()
+        match frame:
+            case messages.Rename():
+                name = names.prepare(frame.name)
+                try:
+                    await services.store.rename(user, name.shown, name.key)
+                except errors.NameTaken:
+                    raise codes.Refused(codes.NAME_TAKEN) from None
+            case messages.ChangePassword():
+                await services.admitter.change_password(user, frame.old, frame.new)
+                if frame.revoke_others:
+                    for device in await services.store.devices(user):
+                        if device.id != command.device:
+                            await services.store.revoke_device(user, device.id)
+            case messages.RenameDevice():
+                await self._require_device(frame.device)
+                await services.store.rename_device(user, frame.device, frame.name)
+            case messages.RevokeDevice():
+                # One that is gone already is no error: a repeat finds its own work done.
+                await services.store.revoke_device(user, frame.device)
+            case messages.DeleteAccount():
+                await services.admitter.confirm_deletion(user, frame.confirmation)
+            case _:
+                raise AssertionError(frame)
+
+    async def _require_device(self, device: int) -> None:
+        if not any(each.id == device for each in await self.services.store.devices(self.user)):
+            raise codes.Refused(codes.NOT_ALLOWED)
+
+    # --- consequences -------------------------------------------------------------------------------------------------
+
+    def release(self, batch: list[log.Accepted]) -> None:
+        self.burst(batch, self.audience())
+        for accepted in batch:
+            if any(key == account.FACTS for key, _ in accepted.parts):
+                self._publish()
+            self._consequence(accepted)
+
+    def _publish(self) -> None:
+        """Let decisions see the new facts. (Those of a later, provisional change at worst: they are about to be durable, or the
+        state is loaded again and published again.)"""
+        self.services.people.put(self.user, self._state.facts)
+        self.services.whereis("presence").tell_committed(FactsChanged(self.user, self._state.facts))
+
+    def loaded(self) -> None:
+        if self._state.facts.name and self.services.people.knows(self.user):
+            self.services.people.put(self.user, self._state.facts)
+
+    def _consequence(self, accepted: log.Accepted) -> None:
+        event, frame = accepted.event, accepted.command.frame
+        directory, session = self.services.directory, ("session", self.user)
+        match event:
+            case events.Joined() | events.Parted():
+                directory.tell_committed(event.stream, Confirmed(self.user, event.seq))
+            case events.DeviceRevoked():
+                directory.tell_committed(session, CutOff(event.revoked, codes.REVOKED))
+            case events.PasswordChanged() if event.revoked:
+                directory.tell_committed(session, CutOff(0, codes.REVOKED, except_device=accepted.command.device))
+            case _ if isinstance(frame, messages.DeleteAccount):
+                self._end_account()
+
+    def _end_account(self) -> None:
+        """The deletion is recorded: leave the groups, release the name, close the devices."""
+        directory = self.services.directory
+        self.services.people.put(self.user, None)
+        for stream in self._state.groups:
+            directory.tell_committed(stream, log.Command(self.user, 0, messages.Leave(0, 0, stream), 0))
+        deleted = self.services.store.delete_user(self.user, self.services.clock())
+        self.pipe(deleted, lambda result: _Ended(result))
+
+    def handle(self, message: Any) -> None:
+        if type(message) is _Ended:
+            if isinstance(message.result, BaseException):
+                raise message.result  # a restart loads the account, and the client repeats its command
+            self.services.directory.tell_committed(("session", self.user), CutOff(0, codes.ACCOUNT_DELETED))
+
+    def refuse(self, command: log.Command, refused: codes.Refused) -> None:
+        super().refuse(command, refused)
+        event = command.frame
+        if refused.error is codes.NOTHING_CHANGED and isinstance(event, events.Joined | events.Parted):
+            # Heard of it before: the group need not say it again.
+            self.services.directory.tell_committed(event.stream, Confirmed(self.user, event.seq))
+
+
+class _Ended:
+    """The account store has let go of the user."""
+
+    def __init__(self, result: Any) -> None:
+        self.result = result
+
+
+_IN_STORE = frozenset(
+    {
+        messages.Rename,
+        messages.ChangePassword,
+        messages.RenameDevice,
+        messages.RevokeDevice,
+        messages.DeleteAccount,
+    }
+)
+_OF_A_STREAM = (messages.SetConversation, messages.Clear, messages.SetDraft, messages.Keep, messages.Hide)

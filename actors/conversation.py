@@ -1,0 +1,83 @@
+"""The conversation: the owner of a direct stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+from actors.messages import Query
+from actors.messaging import MessagingOwner
+from actors.state import direct, log
+from auth import policy
+from protocol import codes, messages
+
+
+class Conversation(MessagingOwner):
+    """Transient: loaded at its first message, put to sleep when idle."""
+
+    _state: direct.Direct
+
+    @property
+    def state(self) -> direct.Direct:
+        return self._state
+
+    def renew(self) -> None:
+        self._state = direct.Direct(self.stream, self.services.store.node_epoch, self.services.rules)
+
+    def _unknown(self) -> list[int]:
+        return [user for user in self.state.parties if not self.services.people.knows(user)]
+
+    async def _meet(self, users: list[int]) -> None:
+        await asyncio.gather(*(self.services.people.load(user) for user in users))
+
+    def need_facts(self, command: log.Command) -> Awaitable[Any] | None:
+        knows = self.services.people.knows
+        one, other = self._state.parties
+        if knows(one) and knows(other):
+            return None
+        return self._meet(self._unknown())
+
+    def policy_context(self, command: log.Command) -> direct.Pair:
+        return self._pair(command.user)
+
+    def _pair(self, user: int) -> direct.Pair:
+        """What is known of a party and of the other. It was looked up; a refusal if it was crowded out since."""
+        people, other = self.services.people, self._state.other(user)
+        if not people.knows(user) or not people.knows(other):
+            raise codes.Refused(codes.BUSY)
+        return direct.Pair(people.peek(user), people.peek(other))
+
+    def handle(self, message: Any) -> None:
+        if type(message) is Query and self._unknown():
+            self.ask_first(message, self._meet(self._unknown()))
+        else:
+            super().handle(message)
+
+    def reply_to(self, query: Query) -> messages.Frame:
+        if not isinstance(query.frame, messages.Open) or not self.state.is_member(query.user):
+            raise codes.Refused(codes.NOT_ALLOWED)
+        state, user = self.state, query.user
+        pair = self._pair(user)
+        if pair.other is None or (not state.head and not self._may_begin(user, pair.other)):
+            raise codes.Refused(codes.NOT_ALLOWED)
+        marks = []
+        for member in state.members():
+            read = state.read.get(member, 0) if member == user or self.shows_read(member) else 0
+            if member == user or not self.hides_receipts(member, user):
+                marks.append(messages.PeerMarks(member, state.delivered.get(member, 0), read))
+        return messages.Opened(
+            query.frame.rid, self.stream, state.durable, state.n, state.timer, state.request_for, tuple(marks)
+        )
+
+    def _may_begin(self, user: int, other: policy.Facts) -> bool:
+        one, two = self.state.parties
+        return one == two or policy.may_write(user, other) is not policy.Writing.NO
+
+    def hides_receipts(self, user: int, sender: int) -> bool:
+        """Receipts and typing are hidden while a request waits, and across a block."""
+        if self.state.hides_from(sender):
+            return True
+        people = self.services.people
+        one, other = (people.peek(each) if people.knows(each) else None for each in (user, sender))
+        return one is None or other is None or policy.blocked_between(user, one, sender, other)

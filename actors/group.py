@@ -1,0 +1,167 @@
+"""The group: the owner of a group stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from itertools import groupby
+from typing import Any
+
+from actors.messages import Confirmed, Query
+from actors.messaging import MessagingOwner
+from actors.state import group, log
+from protocol import codes, events, ids, messages
+
+
+class Group(MessagingOwner):
+    """Transient: loaded at its first message, put to sleep when idle."""
+
+    _state: group.Group
+
+    @property
+    def state(self) -> group.Group:
+        return self._state
+
+    def renew(self) -> None:
+        self._state = group.Group(self.stream, self.services.store.node_epoch, self.services.rules)
+
+    def loaded(self) -> None:
+        self._tell_owed()
+
+    # --- decisions ----------------------------------------------------------------------------------------------------
+
+    def need_facts(self, command: log.Command) -> Awaitable[Any] | None:
+        unknown = [user for user in _added(command.frame) if not self.services.people.knows(user)]
+        return self._meet(unknown) if unknown else None
+
+    async def _meet(self, users: Sequence[int]) -> None:
+        await asyncio.gather(*(self.services.people.load(user) for user in users))
+
+    def policy_context(self, command: log.Command) -> group.Asked:
+        frame, people = command.frame, self.services.people
+        added = _added(frame)
+        if not all(people.knows(user) for user in added):
+            raise codes.Refused(codes.BUSY)
+        invite = 0
+        if isinstance(frame, messages.Join):
+            invite = self.services.check_invite(self.stream, frame.code) or 0
+        if isinstance(frame, messages.CreateGroup) and self.stream != ids.group_stream(command.device, frame.counter):
+            raise codes.Refused(codes.NOT_ALLOWED)
+        return group.Asked({user: people.peek(user) for user in added}, invite)
+
+    # --- delivery -----------------------------------------------------------------------------------------------------
+
+    def release(self, batch: list[log.Accepted]) -> None:
+        """Who is removed gets the event of the removal and nothing after; who comes gets the one that lets them in.
+
+        `members()` is as of the newest decision, which may be ahead of this batch; the membership changes in the batch and
+        those decided after it are undone to find who was there at each event."""
+        if not any(each.members for each in (*batch, *self.later())):
+            self.burst(batch, self.audience())
+            return
+        present = set(self.audience())
+        for each in reversed((*batch, *self.later())):
+            _undo(present, each)
+        for moves, run in groupby(batch, key=lambda each: bool(each.members)):
+            accepted = list(run)
+            if not moves:
+                self.burst(accepted, list(present))
+                continue
+            for each in accepted:
+                before = set(present)
+                _redo(present, each)
+                self.burst([each], list(before | present))
+        self._tell_owed()
+
+    def _tell_owed(self) -> None:
+        """Let the account streams of who came and went hear of it, until they confirm."""
+        for user, (seq, came) in self.state.owed.items():
+            if seq <= self.state.durable:
+                event: events.Event
+                if came:
+                    event = events.Joined(0, 0, 0, 0, 0, self.stream, seq)
+                else:
+                    event = events.Parted(0, 0, 0, 0, 0, self.stream, seq)
+                self.services.directory.tell_committed(ids.account_stream(user), log.Command(user, 0, event, 0))
+
+    # --- questions ----------------------------------------------------------------------------------------------------
+
+    def handle(self, message: Any) -> None:
+        if type(message) is Confirmed:
+            self.state.confirmed(message.user, message.seq)
+        else:
+            super().handle(message)
+
+    def reply_to(self, query: Query) -> messages.Frame:
+        frame, state = query.frame, self.state
+        standing = state.standing.get(query.user)
+        if standing is None or standing.joined > state.durable:
+            raise codes.Refused(codes.NOT_ALLOWED)
+        match frame:
+            case messages.FetchGroup():
+                return messages.GroupState(
+                    frame.rid,
+                    self.stream,
+                    state.head,
+                    state.n,
+                    state.title,
+                    state.description,
+                    state.picture,
+                    state.permissions,
+                    state.timer,
+                    len(state.standing),
+                    state.owner,
+                    standing.role,
+                    standing.joined,
+                )
+            case messages.FetchMembers():
+                later = sorted(user for user in state.standing if user > frame.after)
+                page = [messages.Member(user, state.standing[user].role, state.standing[user].joined) for user in later]
+                return messages.MembersPage(frame.rid, tuple(page[: frame.limit]), len(page) > frame.limit)
+            case messages.FetchGroupAdmin():
+                return self._admin(query.user, frame)
+            case _:
+                raise codes.Refused(codes.NOT_ALLOWED)
+
+    def _admin(self, user: int, frame: messages.FetchGroupAdmin) -> messages.Frame:
+        state = self.state
+        if not state.may_administer(user):
+            raise codes.Refused(codes.NOT_ALLOWED)
+        invites = [
+            messages.Invite(
+                number,
+                self.services.invite_code(self.stream, number),
+                invite.uses,
+                invite.used,
+                invite.expires_at,
+                invite.approval,
+            )
+            for number, invite in state.invites.items()
+        ]
+        return messages.GroupAdmin(frame.rid, tuple(invites), tuple(state.requests), tuple(sorted(state.banned)))
+
+    def may_sleep(self) -> bool:
+        return super().may_sleep() and not self.state.owed
+
+
+def _added(frame: object) -> Sequence[int]:
+    """Users whom a command would add, and whose consent has to be looked up."""
+    if isinstance(frame, messages.CreateGroup):
+        return frame.members
+    return frame.users if isinstance(frame, messages.AddMembers) else ()
+
+
+def _undo(present: set[int], accepted: log.Accepted) -> None:
+    for membership in accepted.members:
+        if membership.joined == accepted.seq:
+            present.discard(membership.user)
+        else:
+            present.add(membership.user)
+
+
+def _redo(present: set[int], accepted: log.Accepted) -> None:
+    for membership in accepted.members:
+        if membership.joined == accepted.seq:
+            present.add(membership.user)
+        else:
+            present.discard(membership.user)

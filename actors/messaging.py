@@ -1,0 +1,279 @@
+"""The owner of a stream in which people write to each other: what conversations and groups have in common.
+
+Besides events it carries what is none: receipts (from watermarks), typing, messages that are not stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from typing import Any
+
+from actors.messages import Answer, Marked, Notice, Persist, Persisted, Query, Typed
+from actors.owner import Owner, as_refusal, as_target
+from actors.services import Services
+from actors.state import log, messaging
+from protocol import codec, codes, connection, events, messages
+from storage import records
+
+#: Members above which only senders hear of receipts, as counts, once a second (contract.md, Delivery 8).
+FEW = 32
+#: Seconds between two counts of receipts in a large group.
+COUNT_EVERY_S = 1.0
+
+
+class _Receipts:
+    """Told to oneself: the watermarks of this turn, or of this second, are to be stored and told."""
+
+
+_RECEIPTS = _Receipts()
+
+
+class _MarksStored:
+    """The token of a write of watermarks."""
+
+    __slots__ = ("before",)
+
+    def __init__(self, before: dict[int, tuple[int, int]]) -> None:
+        self.before = before
+
+
+class _Known:
+    """What a query had to look up is there."""
+
+    __slots__ = ("found", "query")
+
+    def __init__(self, query: Query, found: Any) -> None:
+        self.query = query
+        self.found = found
+
+
+class MessagingOwner(Owner):
+    """`_moved` maps members whose watermarks moved to what they were before, until that is on its way to the store."""
+
+    def __init__(self, services: Services, stream: bytes) -> None:
+        super().__init__(services, stream)
+        self._moved: dict[int, tuple[int, int]] = {}
+        self._storing_marks = False
+
+    @property
+    def state(self) -> messaging.Messaging:
+        raise NotImplementedError
+
+    def audience(self) -> Sequence[int]:
+        return self.state.members()
+
+    # --- commands -----------------------------------------------------------------------------------------------------
+
+    def need(self, command: log.Command) -> Awaitable[Any] | None:
+        frame = command.frame
+        facts = self.need_facts(command)
+        if type(frame) is messages.Forward:
+            return self._copy(command, frame, facts)
+        target = messaging.target_of(frame)
+        if target and target not in self.state.targets and target <= self.state.head:
+            return self._find(target, facts)
+        return facts
+
+    def need_facts(self, command: log.Command) -> Awaitable[Any] | None:
+        """What the policy has to know of people; None: it is at hand."""
+        raise NotImplementedError
+
+    def policy_context(self, command: log.Command) -> Any:
+        """What the policy is given beside the target. codes.Refused."""
+        raise NotImplementedError
+
+    async def _find(self, target: int, facts: Awaitable[Any] | None) -> log.Target | None:
+        if facts is not None:
+            await facts
+        return await self.item(target)
+
+    async def _copy(self, command: log.Command, frame: messages.Forward, facts: Awaitable[Any] | None) -> None:
+        """Find what a forward copies, as its sender may read it: in an interval of membership, neither gone nor hidden."""
+        store = self.services.store
+        if facts is not None:
+            await facts
+        intervals = await store.memberships(command.user, frame.source)
+        if not any(joined <= frame.target <= removed for joined, removed in intervals):
+            raise codes.Refused(codes.NOT_ALLOWED)
+        item = await store.item(frame.source, frame.target)
+        command.copied = messaging.copy_of(None if item is None else as_target(item), self.services.clock())
+
+    def context(self, command: log.Command, found: Any) -> tuple[log.Target | None, Any]:
+        target = self.state.targets.get(messaging.target_of(command.frame))
+        if target is None and type(found) is log.Target:
+            target = found
+        return target, self.policy_context(command)
+
+    def ephemeral(self, command: log.Command, frame: messages.Send) -> None:
+        """A message that is not stored: for who is connected now."""
+        try:
+            self.state.check_ephemeral(command, self.services.clock(), self.policy_context(command))
+        except codes.Refused as refused:
+            self.refuse(command, refused)
+            return
+        time = self.services.clock()
+        message = messages.Ephemeral(0, self.stream, command.user, command.device, time, frame.body)
+        others = [user for user in self.audience() if user != command.user]
+        self.spread(others, Notice(codec.encode(message)))
+        self.answer(command, messages.Done(frame.rid))
+
+    def decide(self, command: log.Command, found: Any) -> None:
+        frame = command.frame
+        if type(frame) is messages.Send and frame.flags & events.Flag.EPHEMERAL and not isinstance(found, BaseException):
+            self.ephemeral(command, frame)
+        else:
+            super().decide(command, found)
+
+    # --- everything else ----------------------------------------------------------------------------------------------
+
+    def handle(self, message: Any) -> None:
+        kind = type(message)
+        if kind is Marked:
+            self._mark(message)
+        elif kind is _Receipts:
+            self._store_marks()
+        elif kind is Typed:
+            self._typed(message)
+        elif kind is Query:
+            self._query(message, None)
+        elif kind is _Known:
+            self._query(message.query, message.found)
+
+    def _query(self, query: Query, found: Any) -> None:
+        try:
+            if isinstance(found, BaseException):
+                raise as_refusal(found)
+            asked = query.frame
+            frame = self._info(query, asked, found) if isinstance(asked, messages.Info) else self.reply_to(query)
+        except codes.Refused as refused:
+            self.services.telemetry.errors[refused.error.symbol] += 1
+            frame = connection.error_frame(query.frame.rid, refused)
+        if frame is not None:
+            answer = Answer(query.device, codec.encode(frame))
+            self.services.directory.tell_committed(("session", query.user), answer)
+
+    def reply_to(self, query: Query) -> messages.Frame:
+        """The answer to a question about the present state. codes.Refused."""
+        raise NotImplementedError
+
+    def ask_first(self, query: Query, lookup: Awaitable[Any]) -> None:
+        """Answer this query once something has been looked up."""
+        self.pipe(lookup, lambda found: _Known(query, found))
+
+    def _info(self, query: Query, frame: messages.Info, found: log.Target | None) -> messages.Frame | None:
+        """Who has and who read a message: for its sender."""
+        state = self.state
+        if not state.is_member(query.user) or not state.may_see(query.user, frame.target) or frame.target > state.durable:
+            raise codes.Refused(codes.NOT_ALLOWED)
+        if found is None:
+            self.ask_first(query, self._exists(frame.target))
+            return None
+        if not isinstance(found.event, events.Message) or found.event.sender != query.user:
+            raise codes.Refused(codes.NOT_ALLOWED)
+        others = [user for user in self.audience() if user != query.user and not self.hides_receipts(user, query.user)]
+        read = [user for user in others if self.state.read.get(user, 0) >= frame.target and self.shows_read(user)]
+        delivered = [user for user in others if state.delivered.get(user, 0) >= frame.target and user not in read]
+        return messages.MessageInfo(frame.rid, self.stream, frame.target, tuple(delivered), tuple(read))
+
+    async def _exists(self, seq: int) -> log.Target:
+        found = await self.item(seq)
+        if found is None:
+            raise codes.Refused(codes.NOT_ALLOWED)
+        return found
+
+    # --- watermarks ---------------------------------------------------------------------------------------------------
+
+    def marks(self, batch: Sequence[log.Accepted]) -> Sequence[records.Mark]:
+        """Who writes has read what stands above; stored with the message."""
+        newest = {each.event.sender: each.seq for each in batch if type(each.event) is events.Message and each.event.sender}
+        return [records.Mark(self.stream, user, seq, seq) for user, seq in newest.items()]
+
+    def _mark(self, message: Marked) -> None:
+        state, user = self.state, message.user
+        before = (state.delivered.get(user, 0), state.read.get(user, 0))
+        if state.mark(user, message.delivered, message.read):
+            if not self._moved and not self._storing_marks:
+                self._receipts_due()
+            self._moved.setdefault(user, before)
+
+    def _receipts_due(self) -> None:
+        if len(self.audience()) > FEW:
+            self.schedule(COUNT_EVERY_S, _RECEIPTS)
+        else:
+            self.actor_ref.tell_committed(_RECEIPTS)
+
+    def _store_marks(self) -> None:
+        """Make watermarks durable; only then are they told, so that nobody sees one go back after a crash."""
+        moved, self._moved = self._moved, {}
+        state = self.state
+        marks = [
+            records.Mark(self.stream, user, state.delivered.get(user, 0), state.read.get(user, 0))
+            for user in moved
+            if state.is_member(user)
+        ]
+        if marks:
+            self._storing_marks = True
+            writer = self.services.whereis("writer")
+            writer.tell_committed(Persist(marks, self.actor_ref, _MarksStored(moved)))
+
+    def persisted(self, message: Persisted) -> None:
+        if type(message.token) is not _MarksStored:
+            super().persisted(message)
+            return
+        self._storing_marks = False
+        if not self.loading:
+            # Marks that could not be stored are kept in memory and stored with the next: receipts may be late, not wrong.
+            if all(each.result is records.Result.STORED for each in message.outcomes):
+                self._tell_receipts(message.token.before)
+            if self._moved:
+                self._receipts_due()
+
+    def _tell_receipts(self, before: dict[int, tuple[int, int]]) -> None:
+        """Tell senders whose newest message a watermark has reached, or is still short of."""
+        if len(self.audience()) > FEW:
+            self._tell_counts(min(delivered for delivered, _ in before.values()))
+            return
+        for user, (delivered, read) in before.items():
+            self._tell_receipt(user, min(delivered, read))
+
+    def _tell_receipt(self, user: int, before: int) -> None:
+        state = self.state
+        shown = state.read.get(user, 0) if self.shows_read(user) else 0
+        frame = messages.Receipt(0, self.stream, user, state.delivered.get(user, 0), shown)
+        senders = [
+            sender
+            for sender, seq in state.last_sent.items()
+            if seq > before and sender != user and not self.hides_receipts(user, sender)
+        ]
+        if senders:
+            self.spread(senders, Notice(codec.encode(frame), ("receipt", self.stream, user)))
+
+    def _tell_counts(self, before: int) -> None:
+        state, sessions = self.state, self.services.directory.sessions
+        for sender, seq in state.last_sent.items():
+            if seq > before and sender in sessions:
+                delivered = sum(1 for user, mark in state.delivered.items() if mark >= seq and user != sender)
+                read = sum(1 for user, mark in state.read.items() if mark >= seq and user != sender)
+                frame = messages.ReceiptCount(0, self.stream, seq, delivered, read)
+                self.spread([sender], Notice(codec.encode(frame), ("receipt", self.stream)))
+
+    def shows_read(self, user: int) -> bool:
+        """Whether this user lets others see what they have read."""
+        people = self.services.people
+        facts = people.peek(user) if people.knows(user) else None
+        return facts is not None and facts.privacy.receipts
+
+    def hides_receipts(self, user: int, sender: int) -> bool:
+        """Whether the watermarks of `user` are kept from `sender`."""
+        return False
+
+    # --- typing -------------------------------------------------------------------------------------------------------
+
+    def _typed(self, message: Typed) -> None:
+        if self.state.is_member(message.user):
+            frame = codec.encode(messages.MemberTyping(0, self.stream, message.user, message.on))
+            others = [user for user in self.audience() if user != message.user and not self.hides_receipts(message.user, user)]
+            self.spread(others, Notice(frame, looking=self.stream))
+
+    def may_sleep(self) -> bool:
+        return super().may_sleep() and not self._moved and not self._storing_marks

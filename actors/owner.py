@@ -1,0 +1,372 @@
+"""The owner of a stream: the shell around a pure `Log`. Conversations, groups and accounts are its subclasses.
+
+load      the state comes from the store; commands wait in a bounded stash meanwhile
+decide    a command is decided at once, or after one look-up (a target, somebody's facts); the device's later commands wait
+          behind it, so that their order holds, and nobody else's do
+flush     what was accepted in one turn goes to the writer as one append; the owner goes on with the next command
+release   when it is durable, and in seq order, the fan-out gets it: `Sent` for its sender, the event for everybody else
+drop      when it is not, or nobody knows, all that is provisional is dropped, its senders hear so, and the state is loaded
+          again once every append under way has come back
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from actors.messages import Answer, Burst, Notice, Persist, Persisted, Spread
+from actors.runtime.actor import Actor
+from actors.runtime.errors import PipesFull
+from actors.services import Services
+from actors.state import log
+from protocol import codec, codes, connection, events, messages
+from storage import errors, records
+
+logger = logging.getLogger("actors.owner")
+
+#: Commands of one device that wait behind one that is being looked up: what a device may have unanswered (contract.md).
+MAX_HELD = 64
+#: What a client is told to wait when the store does not answer, or its owner's queue is full: a few commits' time.
+RETRY_MS = 500
+
+
+class Fenced(Exception):
+    """A newer owner has this stream; this one must not go on."""
+
+
+@dataclass(slots=True)
+class _Loaded:
+    result: records.Loaded | BaseException
+
+
+@dataclass(slots=True)
+class _Found:
+    command: log.Command
+    result: Any
+
+
+@dataclass(slots=True)
+class _Answered:
+    command: log.Command
+    result: Any
+
+
+class _Flush:
+    """Told to oneself: all commands of this turn are decided."""
+
+
+_FLUSH = _Flush()
+
+
+class Owner(Actor):
+    """`touched` is set by every message and cleared by the sweep: what stays untouched from one sweep to the next may sleep."""
+
+    mailbox_limit: ClassVar[int] = 4096
+
+    def __init__(self, services: Services, stream: bytes) -> None:
+        super().__init__()
+        self.services = services
+        self.stream = stream
+        self.touched = True
+        self.loading = True
+        self._stash: deque[Any] = deque()
+        self._held: dict[int, deque[log.Command]] = {}
+        self._fresh: list[log.Accepted] = []
+        self._under_way: deque[list[log.Accepted]] = deque()
+        self._looking_up: dict[int, int] = {}
+
+    # --- what a kind of stream says -----------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> log.Log:
+        raise NotImplementedError
+
+    def renew(self) -> None:
+        """Make `state` a new one of this stream, empty as yet."""
+        raise NotImplementedError
+
+    def need(self, command: log.Command) -> Awaitable[Any] | None:
+        """What has to be looked up before this command can be decided; None: nothing."""
+        raise NotImplementedError
+
+    def context(self, command: log.Command, found: Any) -> tuple[log.Target | None, Any]:
+        """The target and the context for `Log.decide`. codes.Refused."""
+        raise NotImplementedError
+
+    def audience(self) -> Sequence[int]:
+        """The users who get this stream's events."""
+        raise NotImplementedError
+
+    def release(self, batch: list[log.Accepted]) -> None:
+        """Events have become durable."""
+        self.burst(batch, self.audience())
+
+    def loaded(self) -> None:
+        """The state is there."""
+
+    def handle(self, message: Any) -> None:
+        """Messages that only this kind of stream knows; the state is loaded."""
+        raise NotImplementedError
+
+    def marks(self, batch: Sequence[log.Accepted]) -> Sequence[records.Mark]:
+        """Watermarks that move with these events."""
+        return ()
+
+    def may_sleep(self) -> bool:
+        """Whether nothing is under way. (The runtime knows of mailbox, timers and pipes.)"""
+        return not (self._fresh or self._under_way or self._stash or self._held)
+
+    # --- dispatch -----------------------------------------------------------------------------------------------------
+
+    def on_start(self) -> None:
+        self._load()
+
+    def on_receive(self, message: Any) -> None:
+        self.touched = True
+        kind = type(message)
+        if kind is Persisted:
+            self.persisted(message)
+        elif kind is _Flush:
+            self._flush()
+        elif kind is _Loaded:
+            self._come_to_life(message.result)
+        elif kind is _Found:
+            self._found(message.command, message.result)
+        elif kind is _Answered:
+            self._answer_again(message.command, message.result)
+        elif self.loading:
+            self._stash_away(message)
+        elif kind is log.Command:
+            self._take(message)
+        else:
+            self.handle(message)
+
+    def _stash_away(self, message: Any) -> None:
+        if len(self._stash) < self.mailbox_limit:
+            self._stash.append(message)
+        elif type(message) is log.Command:
+            self.refuse(message, codes.Refused(codes.BUSY, retry_after_ms=RETRY_MS))
+
+    # --- load ---------------------------------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        self.loading = True
+        self.pipe(self.services.store.load(self.stream), _Loaded)
+
+    def _come_to_life(self, result: records.Loaded | BaseException) -> None:
+        if isinstance(result, BaseException):
+            self._give_up()
+            raise result
+        self.renew()
+        self.state.load(result)
+        self.loading = False
+        self.loaded()
+        stash, self._stash = self._stash, deque()
+        for message in stash:
+            if self.loading:  # one of them failed what came before
+                self._stash.append(message)
+            elif type(message) is log.Command:
+                self._take(message)
+            else:
+                self.handle(message)
+
+    def _give_up(self) -> None:
+        """Answer what waits: this stream cannot be loaded now."""
+        refused = codes.Refused(codes.UNAVAILABLE, retry_after_ms=RETRY_MS)
+        for message in self._stash:
+            if type(message) is log.Command:
+                self.refuse(message, refused)
+        self._stash.clear()
+
+    # --- decide -------------------------------------------------------------------------------------------------------
+
+    def _take(self, command: log.Command) -> None:
+        held = self._held.get(command.device)
+        if held is None:
+            self._try(command)
+        elif len(held) < MAX_HELD:
+            held.append(command)
+        else:
+            self.refuse(command, codes.Refused(codes.BUSY, retry_after_ms=RETRY_MS))
+
+    def _try(self, command: log.Command) -> bool:
+        """Decide, or begin the look-up that has to come first: then False, and the device's commands are held."""
+        need = self.need(command)
+        if need is None:
+            self.decide(command, None)
+            return True
+        try:
+            known = self.state.earlier(command)
+            if known is None:
+                self.pipe(need, lambda result: _Found(command, result))
+                self._held.setdefault(command.device, deque())
+                return False
+            self._settle(command, known)
+        except codes.Refused as refused:
+            self.refuse(command, refused)
+        except PipesFull:
+            self.refuse(command, codes.Refused(codes.BUSY, retry_after_ms=RETRY_MS))
+        close = getattr(need, "close", None)  # the coroutine is not needed after all
+        if close is not None:
+            close()
+        return True
+
+    def _found(self, command: log.Command, result: Any) -> None:
+        held = self._held.pop(command.device, None) or deque()
+        if self.loading:
+            self._stash.extend((command, *held))
+            return
+        self.decide(command, result)
+        while held:
+            if not self._try(held.popleft()):
+                self._held[command.device].extend(held)
+                return
+
+    def decide(self, command: log.Command, found: Any) -> None:
+        try:
+            if isinstance(found, BaseException):
+                raise as_refusal(found)
+            target, context = self.context(command, found)
+            decision = self.state.decide(command, self.services.clock(), target, context)
+        except codes.Refused as refused:
+            self.refuse(command, refused)
+        else:
+            self._settle(command, decision)
+
+    def _settle(self, command: log.Command, decision: log.Decision) -> None:
+        if type(decision) is log.Accepted:
+            if not self._fresh:
+                self.actor_ref.tell_committed(_FLUSH)
+            self._fresh.append(decision)
+        elif type(decision) is log.Repeat:
+            self.services.telemetry.repeats += 1
+            seq = decision.seq
+            self.pipe(self.services.store.range(self.stream, seq, seq, 1, 1), lambda result: _Answered(command, result))
+
+    def _answer_again(self, command: log.Command, result: Any) -> None:
+        """A repeated command gets the answer that it got, or would have got, the first time."""
+        if isinstance(result, BaseException):
+            self.refuse(command, as_refusal(result))
+            return
+        event = events.decode(result[0].data)
+        assert isinstance(command.frame, messages.Change)  # the server's own commands are never repeats
+        self.answer(command, messages.Sent(command.frame.rid, result[0].seq, event.n, event.time))
+
+    # --- flush, release, drop -----------------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        batch, self._fresh = self._fresh, []
+        if not batch:
+            return
+        last = batch[-1]
+        append = records.Append(
+            self.stream, self.state.epoch, batch[0].seq, last.n, last.time, [accepted.stored for accepted in batch]
+        )
+        for accepted in batch:
+            if accepted.parts or accepted.erase or accepted.members or accepted.mentions:
+                append.parts = [*append.parts, *accepted.parts]
+                append.erase = [*append.erase, *accepted.erase]
+                append.members = [*append.members, *accepted.members]
+                append.mentions = [*append.mentions, *accepted.mentions]
+        writes: list[records.Write] = [append]
+        if self.state.snapshot_due:
+            writes.append(self.state.snapshot())
+        writes.extend(self.marks(batch))
+        self._under_way.append(batch)
+        self.services.whereis("writer").tell_committed(Persist(writes, self.actor_ref))
+
+    def persisted(self, message: Persisted) -> None:
+        batch = self._under_way.popleft()
+        failed = [each for each in message.outcomes if each.result is not records.Result.STORED]
+        if message.outcomes[0].result is records.Result.STORED and not self.loading:
+            self.state.stored(batch[-1].seq, self._looking_up)
+            self._count(batch)
+            self.release(batch)
+        else:
+            self._drop(batch, message.outcomes[0])
+        if failed and not self.loading:
+            self.loading = True  # a snapshot or a mark failed: what the store has is the truth
+        if self.loading and not self._under_way:
+            logger.warning("stream %s is loaded again: %s", self.stream.hex(), failed[0].reason if failed else "")
+            self.services.telemetry.stream_reloads += 1
+            self._load()
+
+    def _drop(self, batch: list[log.Accepted], outcome: records.Outcome) -> None:
+        self.loading = True
+        telemetry = self.services.telemetry
+        if outcome.result is records.Result.FENCED:
+            raise Fenced(outcome.reason)
+        definite = outcome.result in (records.Result.FAILED, records.Result.CONFLICT)
+        if definite:
+            telemetry.appends_failed += 1
+        else:
+            telemetry.appends_unknown += 1
+        error = codes.UNAVAILABLE if definite else codes.UNKNOWN
+        for accepted in (*batch, *self._fresh):
+            self.refuse(accepted.command, codes.Refused(error, retry_after_ms=RETRY_MS))
+        self._fresh.clear()
+
+    def later(self) -> list[log.Accepted]:
+        """What was decided after the batch that is released now, in order."""
+        return [accepted for batch in (*self._under_way, self._fresh) for accepted in batch]
+
+    def _count(self, batch: list[log.Accepted]) -> None:
+        telemetry = self.services.telemetry
+        telemetry.events_committed += len(batch)
+        for accepted in batch:
+            if type(accepted.event) is events.Message:
+                telemetry.messages_committed += 1
+
+    # --- words for others ---------------------------------------------------------------------------------------------
+
+    def burst(self, batch: Sequence[log.Accepted], users: Sequence[int]) -> None:
+        """Have events delivered to these users, in order."""
+        self.services.whereis("fanout").tell_committed(Burst(self.stream, batch, users))
+
+    def spread(self, users: Sequence[int], notice: Notice) -> None:
+        """Have a frame that is no event delivered to these users, as far as they are connected."""
+        self.services.whereis("fanout").tell_committed(Spread(users, notice))
+
+    def answer(self, command: log.Command, frame: messages.Frame) -> None:
+        """Answer a device's command; nobody hears it if the device is gone, or the command was the server's own."""
+        if command.device:
+            answer = Answer(command.device, codec.encode(frame))
+            self.services.directory.tell_committed(("session", command.user), answer)
+
+    def refuse(self, command: log.Command, refused: codes.Refused) -> None:
+        if isinstance(command.frame, messages.Frame):
+            self.services.telemetry.errors[refused.error.symbol] += 1
+            self.answer(command, connection.error_frame(command.frame.rid, refused))
+
+    # --- look-ups -----------------------------------------------------------------------------------------------------
+
+    async def item(self, seq: int) -> log.Target | None:
+        """An item as it is now. While it is read it counts as looked up, so that what happens to it meanwhile is not missed."""
+        self._looking_up[seq] = self._looking_up.get(seq, 0) + 1
+        try:
+            item = await self.services.store.item(self.stream, seq)
+        finally:
+            self._looking_up[seq] -= 1
+            if not self._looking_up[seq]:
+                del self._looking_up[seq]
+        return None if item is None else as_target(item)
+
+
+def as_target(item: records.Item) -> log.Target:
+    """A stored item as the decisions want it."""
+    fold = events.decode_fold(item.fold) if item.fold is not None else events.Fold()
+    return log.Target(item.event.seq, events.decode(item.event.data), fold)
+
+
+def as_refusal(error: BaseException) -> codes.Refused:
+    """What a client hears of a failed look-up. Anything but a refusal or the store's trouble is a defect, and raised."""
+    if isinstance(error, codes.Refused):
+        return error
+    if isinstance(error, errors.OutcomeUnknown):
+        return codes.Refused(codes.UNKNOWN, retry_after_ms=RETRY_MS)
+    if isinstance(error, errors.StorageError):
+        return codes.Refused(codes.UNAVAILABLE, retry_after_ms=RETRY_MS)
+    raise error

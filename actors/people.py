@@ -1,0 +1,60 @@
+"""What decisions need to know of people, kept at hand: a bounded read-through cache of `auth.policy.Facts`.
+
+The owner of an account puts the new facts here when a change of them is durable, so what stands here is never older than what
+was acknowledged. With more than one node the owner tells the others.
+"""
+
+from __future__ import annotations
+
+from actors.state import account
+from auth.policy import Facts
+from protocol import ids
+from storage import interfaces
+
+#: Users whose facts are kept: about 1 KB each without contacts.
+MAX_PEOPLE = 50_000
+
+
+class People:
+    """For the loop's thread. `peek` answers at once or says that it does not know; `load` asks the store."""
+
+    def __init__(self, store: interfaces.Store, limit: int = MAX_PEOPLE) -> None:
+        self._store = store
+        self._limit = limit
+        self._known: dict[int, Facts | None] = {}
+        self._version = 0
+
+    def knows(self, user: int) -> bool:
+        return user in self._known
+
+    def peek(self, user: int) -> Facts | None:
+        """The facts of a user that is known; None: there is no such user (any more)."""
+        return self._known[user]
+
+    def put(self, user: int, facts: Facts | None) -> None:
+        """The facts of a user have changed, durably."""
+        self._version += 1
+        self._keep(user, facts)
+
+    def _keep(self, user: int, facts: Facts | None) -> None:
+        self._known.pop(user, None)
+        self._known[user] = facts
+        if len(self._known) > self._limit:
+            del self._known[next(iter(self._known))]
+
+    async def load(self, user: int) -> Facts | None:
+        """The facts of a user, from the store if need be. Raises what the store raises."""
+        while user not in self._known:
+            before = self._version
+            facts = await self._read(user)
+            if self._version == before:  # else somebody may have put newer ones meanwhile
+                self._keep(user, facts)
+        return self._known[user]
+
+    async def _read(self, user: int) -> Facts | None:
+        row = await self._store.user(user)
+        if row is None or row.key is None:
+            return None
+        parts = await self._store.parts(ids.account_stream(user), account.FACTS)
+        part = parts.get(account.FACTS)
+        return account.decode_facts(part) if part is not None else Facts(row.name)

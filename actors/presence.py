@@ -1,0 +1,145 @@
+"""Presence: who is online, told to the few who look. Nothing here is durable, except last seen, which sessions write down."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any, ClassVar
+
+from actors.messages import Answer, FactsChanged, Notice, Offline, Online, Unwatch, Watch
+from actors.runtime.actor import Actor
+from actors.services import Services
+from auth import policy
+from protocol import codec, codes, connection, messages
+
+#: Seconds by which a change is held back, so that a phone in a tunnel does not flicker (contract.md, The wire).
+DAMP_S = 5.0
+
+Watcher = tuple[int, int]  # (user, device)
+
+
+class _Settle:
+    """The damping of one user's change is over."""
+
+    __slots__ = ("user",)
+
+    def __init__(self, user: int) -> None:
+        self.user = user
+
+
+class _Shown:
+    """What is known of a user, for these watchers."""
+
+    __slots__ = ("result", "user", "watchers")
+
+    def __init__(self, user: int, watchers: list[Watcher], result: Any) -> None:
+        self.user = user
+        self.watchers = watchers
+        self.result = result
+
+
+class Presence(Actor):
+    """Permanent. `_settling` holds users whose change is being held back; what is told then is how things stand then."""
+
+    pipe_limit: ClassVar[int] = 4096
+    await_limit_s: ClassVar[float | None] = None
+
+    def __init__(self, services: Services) -> None:
+        super().__init__()
+        self._services = services
+        self._online: set[int] = set(services.directory.sessions)
+        self._watchers: dict[int, set[Watcher]] = {}
+        self._watched: dict[Watcher, set[int]] = {}
+        self._last_seen: dict[int, int] = {}
+        self._settling: set[int] = set()
+
+    def on_receive(self, message: Any) -> None:
+        match message:
+            case Online():
+                self._online.add(message.user)
+                self._last_seen.pop(message.user, None)
+                self._changed(message.user)
+            case Offline():
+                self._online.discard(message.user)
+                if message.user in self._watchers:
+                    self._last_seen[message.user] = message.time
+                self._changed(message.user)
+            case Watch():
+                self._watch(message)
+            case Unwatch():
+                self._drop((message.user, message.device), set(self._watched.get((message.user, message.device), ())))
+            case _Settle():
+                self._settling.discard(message.user)
+                self._show(message.user, list(self._watchers.get(message.user, ())))
+            case FactsChanged():
+                self._changed(message.user)
+            case _Shown():
+                self._shown(message)
+
+    def _changed(self, user: int) -> None:
+        if user in self._watchers and user not in self._settling:
+            self._settling.add(user)
+            self.schedule(DAMP_S, _Settle(user))
+
+    def _watch(self, message: Watch) -> None:
+        watcher = (message.user, message.device)
+        self._drop(watcher, set(message.drop))
+        watched = self._watched.setdefault(watcher, set())
+        added = set(message.add) - watched
+        limit = self._services.limits.subscriptions
+        if len(watched) + len(added) > limit:
+            refused = codes.Refused(codes.TOO_MANY, f"a device watches at most {limit} users")
+            self._answer(watcher, connection.error_frame(message.rid, refused))
+            return
+        for user in added:
+            watched.add(user)
+            self._watchers.setdefault(user, set()).add(watcher)
+        self._answer(watcher, messages.Done(message.rid))
+        for user in added:
+            self._show(user, [watcher])
+
+    def _answer(self, watcher: Watcher, frame: messages.Frame) -> None:
+        answer = Answer(watcher[1], codec.encode(frame))
+        self._services.directory.tell_committed(("session", watcher[0]), answer)
+
+    def _drop(self, watcher: Watcher, users: set[int]) -> None:
+        watched = self._watched.get(watcher, set())
+        for user in users & watched:
+            watched.discard(user)
+            others = self._watchers[user]
+            others.discard(watcher)
+            if not others:
+                del self._watchers[user]
+                self._last_seen.pop(user, None)
+        if not watched:
+            self._watched.pop(watcher, None)
+
+    def _show(self, user: int, watchers: list[Watcher]) -> None:
+        if watchers:
+            found: Awaitable[Any] = self._find(user, watchers)
+            self.pipe(found, lambda result: _Shown(user, watchers, result))
+
+    async def _find(self, user: int, watchers: list[Watcher]) -> tuple[policy.Facts | None, int]:
+        """The facts of a user (and, that blocks hide both ways, those of who looks), and when they were last seen."""
+        people = self._services.people
+        facts = await people.load(user)
+        for viewer, _ in watchers:
+            await people.load(viewer)
+        return facts, self._last_seen.get(user) or await self._services.store.last_seen(user)
+
+    def _shown(self, message: _Shown) -> None:
+        if isinstance(message.result, BaseException):
+            return  # the store does not answer: presence is not worth an error, and the next change tells again
+        facts, last_seen = message.result
+        user, people = message.user, self._services.people
+        for watcher in message.watchers:
+            viewer = watcher[0]
+            mine = people.peek(viewer) if people.knows(viewer) else None
+            if user not in self._watched.get(watcher, ()) or facts is None or mine is None:
+                continue
+            if viewer != user and (not policy.sees_last_seen(viewer, facts) or user in mine.blocked):
+                frame = messages.Presence(0, user, False)
+            else:
+                online = user in self._online
+                frame = messages.Presence(0, user, online, 0 if online else last_seen)
+            notice = Notice(codec.encode(frame), ("presence", user), device=watcher[1])
+            self._services.directory.tell_committed(("session", viewer), notice)

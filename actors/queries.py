@@ -1,0 +1,246 @@
+"""Questions that the store answers without waking an owner: history, the conversation list, profiles, the account, export.
+
+Each gives encoded frames in order, the last of them a PageEnd where the answer may be of several. They may show what is durable
+a moment later than a live device heard of it, never what one may not read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+
+from actors.services import Services
+from actors.state import account
+from auth import names, policy
+from protocol import codec, codes, events, ids, messages
+from storage import records
+
+#: Contacts in one frame: below 64 KiB with the longest labels in 2-byte scripts.
+CONTACTS_A_FRAME = 400
+
+
+async def answer(services: Services, user: int, frame: messages.ClientFrame) -> Sequence[bytes]:
+    """The frames that answer a question. codes.Refused, storage.errors.StorageError."""
+    match frame:
+        case messages.FetchHistory():
+            return await _history(services, user, frame)
+        case messages.FetchConversations():
+            return await _conversations(services, user, frame)
+        case messages.FetchProfiles():
+            rows = await _profiles(services, user, frame.users)
+            return [codec.encode(messages.Profiles(frame.rid, tuple(rows)))]
+        case messages.FindUsers():
+            return await _find(services, user, frame)
+        case messages.FetchAccount():
+            return await _account(services, user, frame)
+        case messages.Export():
+            return await _export(services, user, frame)
+        case _:
+            raise codes.Refused(codes.NOT_ALLOWED)
+
+
+async def _settings(services: Services, user: int, stream: bytes) -> messages.Settings:
+    key = account.SETTINGS_PREFIX + stream
+    part = (await services.store.parts(ids.account_stream(user), key)).get(key)
+    return account.decode_settings(part) if part is not None else messages.Settings()
+
+
+# --- history ----------------------------------------------------------------------------------------------------------
+
+
+async def _history(services: Services, user: int, frame: messages.FetchHistory) -> Sequence[bytes]:
+    store, stream = services.store, frame.stream
+    if ids.kind(stream) is ids.Kind.ACCOUNT:
+        raise codes.Refused(codes.NOT_ALLOWED)
+    intervals, view = await asyncio.gather(store.memberships(user, stream), _settings(services, user, stream))
+    if not intervals:
+        raise codes.Refused(codes.NOT_ALLOWED)
+    limit = min(frame.limit, services.page_items)
+    now = services.clock()
+    newest = frame.newest_first
+    position = frame.start or (records.OPEN_END if newest else 1)
+    frames: list[bytes] = []
+    left, more, reached = limit, False, 0
+    gone = _Gone(frame.rid, stream, frames)
+    for joined, removed in reversed(intervals) if newest else intervals:
+        first = max(joined, view.cleared + 1, 1 if newest else position)
+        last = min(removed, position) if newest else removed
+        if first > last:
+            continue
+        if left <= 0:
+            more = True
+            break
+        page = await store.page(stream, first, last, newest, left, services.page_bytes)
+        for item in page.items:
+            reached = item.event.seq
+            if item.event.seq in view.hidden or _is_gone(item, now):
+                gone.add(item.event.seq)
+            else:
+                gone.flush()
+                frames.append(_history_item(frame.rid, stream, item))
+        left -= len(page.items)
+        if page.more:
+            more = True
+            break
+    gone.flush()
+    following = (reached - 1 if newest else reached + 1) if more and reached else 0
+    frames.append(codec.encode(messages.PageEnd(frame.rid, more, following)))
+    return frames
+
+
+class _Gone:
+    """Joins runs of items that have nothing to show any more."""
+
+    def __init__(self, rid: int, stream: bytes, frames: list[bytes]) -> None:
+        self._rid = rid
+        self._stream = stream
+        self._frames = frames
+        self._seqs: list[int] = []
+
+    def add(self, seq: int) -> None:
+        self._seqs.append(seq)
+
+    def flush(self) -> None:
+        if self._seqs:
+            frame = messages.Gone(self._rid, self._stream, min(self._seqs), max(self._seqs))
+            self._frames.append(codec.encode(frame))
+            self._seqs.clear()
+
+
+def _is_gone(item: records.Item, now: int) -> bool:
+    if 0 < item.event.expires_at <= now:
+        return True
+    return item.fold is not None and events.decode_fold(item.fold).deleted
+
+
+def _history_item(rid: int, stream: bytes, item: records.Item) -> bytes:
+    fold = msgspec.Raw(item.fold) if item.fold is not None else events.NIL
+    return codec.encode(messages.HistoryItem(rid, stream, item.event.seq, msgspec.Raw(item.event.data), fold))
+
+
+# --- conversation list ------------------------------------------------------------------------------------------------
+
+
+async def _conversations(services: Services, user: int, frame: messages.FetchConversations) -> Sequence[bytes]:
+    store, now = services.store, services.clock()
+    limit = min(frame.limit, services.page_items)
+    summaries, settings = await asyncio.gather(
+        store.conversations(user, frame.after, limit + 1),
+        store.parts(ids.account_stream(user), account.SETTINGS_PREFIX),
+    )
+    frames = []
+    for summary in summaries[:limit]:
+        part = settings.get(account.SETTINGS_PREFIX + summary.stream)
+        view = account.decode_settings(part) if part is not None else messages.Settings()
+        if not (view.deleted and summary.head <= view.cleared):
+            frames.append(codec.encode(_row(frame.rid, summary, view, now)))
+    more = len(summaries) > limit
+    following: int | bytes = summaries[limit - 1].stream if more else b""
+    frames.append(codec.encode(messages.PageEnd(frame.rid, more, following)))
+    return frames
+
+
+def _row(rid: int, summary: records.Summary, view: messages.Settings, now: int) -> messages.Conversation:
+    last = summary.last
+    if last is not None and (last.event.seq <= view.cleared or last.event.seq in view.hidden or _is_gone(last, now)):
+        last = None
+    return messages.Conversation(
+        rid,
+        summary.stream,
+        summary.head,
+        summary.n,
+        summary.time,
+        max(summary.n - summary.read_n, 0),
+        summary.mentions,
+        summary.delivered,
+        summary.read,
+        summary.intervals[-1][1] == records.OPEN_END,
+        view,
+        last.event.seq if last is not None else 0,
+        msgspec.Raw(last.event.data) if last is not None else events.NIL,
+        msgspec.Raw(last.fold) if last is not None and last.fold is not None else events.NIL,
+    )
+
+
+# --- people -----------------------------------------------------------------------------------------------------------
+
+
+async def _profiles(services: Services, viewer: int, users: Sequence[int]) -> list[messages.ProfileRow]:
+    found = await asyncio.gather(*(services.people.load(user) for user in dict.fromkeys(users)))
+    rows = []
+    for user, facts in zip(dict.fromkeys(users), found, strict=True):
+        if facts is not None and (viewer not in facts.blocked or viewer == user):
+            shown = viewer == user or policy.sees_profile(viewer, facts)
+            rows.append(messages.ProfileRow(user, facts.name, facts.profile if shown else events.Profile()))
+    return rows
+
+
+async def _find(services: Services, user: int, frame: messages.FindUsers) -> Sequence[bytes]:
+    found = await services.store.find_users(names.search_key(frame.prefix), frame.limit)
+    rows = await _profiles(services, user, [each.id for each in found])
+    return [codec.encode(messages.Profiles(frame.rid, tuple(rows)))]
+
+
+async def _account(services: Services, user: int, frame: messages.FetchAccount) -> Sequence[bytes]:
+    store = services.store
+    # The head is read first: what the answer shows may be newer, and its event comes again, never older.
+    loaded = await store.load(ids.account_stream(user))
+    facts = await services.people.load(user)
+    devices = await store.devices(user)
+    if facts is None:
+        raise codes.Refused(codes.NOT_ALLOWED)
+    frames = [
+        codec.encode(
+            messages.AccountState(
+                frame.rid,
+                loaded.head,
+                user,
+                facts.name,
+                facts.profile,
+                facts.privacy,
+                tuple(sorted(facts.blocked)),
+                tuple(messages.DeviceInfo(each.id, each.name, each.created, each.last_seen) for each in devices),
+            )
+        )
+    ]
+    contacts = [messages.Contact(contact, label) for contact, label in sorted(facts.contacts.items())]
+    frames.extend(
+        codec.encode(messages.Contacts(frame.rid, tuple(contacts[start : start + CONTACTS_A_FRAME])))
+        for start in range(0, len(contacts), CONTACTS_A_FRAME)
+    )
+    frames.append(codec.encode(messages.PageEnd(frame.rid)))
+    return frames
+
+
+# --- export -----------------------------------------------------------------------------------------------------------
+
+
+async def _export(services: Services, user: int, frame: messages.Export) -> Sequence[bytes]:
+    """Step one is the account; each further step the user's own messages of one stretch of one conversation.
+
+    A cursor is empty, or the stream id that comes next after its 15 bytes with the seq to go on from behind it."""
+    store = services.store
+    if not frame.cursor:
+        parts = await _account(services, user, messages.FetchAccount(frame.rid))
+        frames = [codec.encode(messages.ExportPart(frame.rid, "account", msgspec.Raw(part))) for part in parts[:-1]]
+        return [*frames, codec.encode(messages.PageEnd(frame.rid, True, b"\x00"))]
+    after, start = (b"", 0) if frame.cursor == b"\x00" else (frame.cursor[:15], int.from_bytes(frame.cursor[15:], "big"))
+    if start == 0:
+        summaries = await store.conversations(user, after, 1)
+        if not summaries:
+            return [codec.encode(messages.PageEnd(frame.rid))]
+        stream, start = summaries[0].stream, 1
+    else:
+        stream = after
+    intervals = await store.memberships(user, stream)
+    page = await store.page(stream, start, intervals[-1][1], False, services.page_items, services.page_bytes)
+    now, frames = services.clock(), []
+    for item in page.items:
+        event = events.decode(item.event.data)
+        if event.sender == user and not _is_gone(item, now):
+            frames.append(codec.encode(messages.ExportPart(frame.rid, "message", msgspec.Raw(_history_item(0, stream, item)))))
+    following = page.items[-1].event.seq + 1 if page.more else 0
+    cursor = stream + following.to_bytes(7, "big")
+    return [*frames, codec.encode(messages.PageEnd(frame.rid, True, cursor))]

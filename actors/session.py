@@ -1,0 +1,567 @@
+"""The session: all connected devices of one user.
+
+It checks rate and size of what its devices ask, and tells it to the owner of the stream concerned. It takes what the fan-out
+brings and offers it to each device, as that device stands in the stream: live or behind (`actors.state.reader`). It keeps each
+device's cursors and writes them down in batches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, ClassVar
+
+from actors import queries
+from actors.commands import Attach, Command, Detach
+from actors.messages import (
+    Answer,
+    CutOff,
+    Deliver,
+    DeliverOwn,
+    Marked,
+    Notice,
+    Offline,
+    Online,
+    Persist,
+    Query,
+    Typed,
+    Unwatch,
+    Watch,
+)
+from actors.runtime.actor import Actor
+from actors.runtime.errors import ActorDeadError, MailboxFull, PipesFull, Quarantined
+from actors.services import Services
+from actors.sink import Sink
+from actors.state import bodies, log, reader
+from protocol import codec, codes, connection, events, ids, messages
+from storage import errors, records
+
+#: Seconds between two writes of cursors. What a crash loses of them comes again, and is dropped by the client.
+CURSORS_EVERY_S = 1.0
+#: Seconds after which own read marks are told to one's other devices: people read many messages in one go.
+OWN_READ_AFTER_S = 1.0
+#: Streams a device's position is remembered in without anything unacknowledged, before the oldest are forgotten.
+MAX_READERS = 1024
+#: Questions of one device that are being looked up at once; a client asks one page after the other.
+MAX_QUERIES = 8
+#: What a client is told to wait before it repeats what could not be taken.
+RETRY_MS = 500
+
+
+class _FlushCursors:
+    """The time has come to write cursors."""
+
+
+class _FlushOwnReads:
+    """The time has come to tell one's other devices what was read."""
+
+
+class _Resume:
+    """What the store says a device is behind in, or why it does not say."""
+
+    __slots__ = ("behind", "device")
+
+    def __init__(self, device: Device, behind: Sequence[records.Behind] | BaseException) -> None:
+        self.device = device
+        self.behind = behind
+
+
+class _PageRead:
+    """A page for a device that is behind."""
+
+    __slots__ = ("device", "page", "stream")
+
+    def __init__(self, device: Device, stream: bytes, page: Any) -> None:
+        self.device = device
+        self.stream = stream
+        self.page = page
+
+
+class _Drained:
+    """A device's outlet has room again."""
+
+    __slots__ = ("device",)
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+
+
+class _Asked:
+    """The answer to a question that was looked up: encoded frames, or why there is none."""
+
+    __slots__ = ("device", "result", "rid")
+
+    def __init__(self, device: Device, rid: int, result: Sequence[bytes] | BaseException) -> None:
+        self.device = device
+        self.rid = rid
+        self.result = result
+
+
+class Device:
+    """One connected device. `readers` holds where it stands in each stream it was offered something of; `resuming` the streams
+    that it has to reach the head of before it has caught up (None: the store has not said yet)."""
+
+    __slots__ = ("id", "looking", "queries", "readers", "resuming", "sink", "told_caught_up", "watching")
+
+    def __init__(self, device: int, sink: Sink) -> None:
+        self.id = device
+        self.sink = sink
+        self.readers: dict[bytes, reader.Reader] | None = None
+        self.resuming: dict[bytes, int] | None = None
+        self.told_caught_up = False
+        self.looking = b""
+        self.queries = 0
+        self.watching = False
+
+    def reader(self, stream: bytes, position: int) -> reader.Reader:
+        """Where the device stands in a stream; at `position` if nothing is known."""
+        readers = self.readers
+        if readers is None:
+            readers = self.readers = {}
+        found = readers.get(stream)
+        if found is None:
+            found = readers[stream] = reader.Reader(position)
+            if self.resuming is None:
+                found.live = False  # the store has yet to say whether the device lacks what stands before
+            elif len(readers) > MAX_READERS:
+                self._forget()
+        return found
+
+    def _forget(self) -> None:
+        """Drop positions that the next event tells anew: nothing unacknowledged, nothing to be read."""
+        readers = self.readers
+        assert readers is not None
+        for stream, each in list(readers.items())[: MAX_READERS // 2]:
+            if each.live and each.acked == each.offered == each.head:
+                del readers[stream]
+
+
+class Session(Actor):
+    """Temporary: it ends when its last device leaves; when it fails, its devices are closed and come back to a new one."""
+
+    mailbox_limit: ClassVar[int] = 1024
+    pipe_limit: ClassVar[int] = 256
+
+    __slots__ = ("_cursors", "_delivered", "_devices", "_own_reads", "_services", "_user")
+
+    def __init__(self, services: Services, user: int) -> None:
+        super().__init__()
+        self._services = services
+        self._user = user
+        self._devices: list[Device] = []
+        self._cursors: dict[tuple[int, bytes], int] | None = None
+        self._delivered: dict[bytes, int] | None = None
+        self._own_reads: dict[bytes, int] | None = None
+
+    def on_receive(self, message: Any) -> None:
+        self._HANDLERS[type(message)](self, message)
+
+    # --- devices come and go ------------------------------------------------------------------------------------------
+
+    def _device(self, device: int) -> Device | None:
+        for each in self._devices:
+            if each.id == device:
+                return each
+        return None
+
+    def _attach(self, message: Attach) -> None:
+        services, admission, sink = self._services, message.admission, message.sink
+        old = self._device(admission.device)
+        if old is not None:
+            self._devices.remove(old)
+            old.sink.close(codes.REPLACED.code, codes.REPLACED.text)
+        device = Device(admission.device, sink)
+        if not self._devices:
+            services.whereis("presence").tell_committed(Online(self._user))
+        self._devices.append(device)
+        welcome = messages.Welcome(
+            message.rid,
+            message.version,
+            self._user.to_bytes(7, "big") + admission.device.to_bytes(7, "big"),
+            self._user,
+            admission.device,
+            admission.name,
+            admission.token,
+            services.heartbeat_s,
+            services.limits,
+            services.clock(),
+        )
+        sink.reply(codec.encode(welcome))
+        if admission.new_device:
+            event = events.DeviceAdded(0, 0, 0, 0, 0, admission.device, admission.device_name)
+            services.directory.tell_committed(ids.account_stream(self._user), log.Command(self._user, 0, event, 0))
+        sink.on_drained = lambda: self._tell_self(_Drained(device))
+        self.pipe(services.store.behind(self._user, device.id), lambda behind: _Resume(device, behind))
+
+    def _tell_self(self, message: Any) -> None:
+        with contextlib.suppress(ActorDeadError):
+            self.actor_ref.tell_committed(message)
+
+    def _detach(self, message: Detach) -> None:
+        device = self._device(message.device)
+        if device is None or device.sink is not message.sink:
+            return
+        self._devices.remove(device)
+        services = self._services
+        now = services.clock()
+        self._flush_cursors(None)
+        self._persist([records.LastSeen(self._user, device.id, now)])
+        if device.watching:
+            services.whereis("presence").tell_committed(Unwatch(self._user, device.id))
+        if not self._devices:
+            self._flush_own_reads(None)
+            services.whereis("presence").tell_committed(Offline(self._user, now))
+            self.stop()
+
+    def _cut_off(self, message: CutOff) -> None:
+        for device in list(self._devices):
+            if message.device in (0, device.id) and device.id != message.except_device:
+                device.sink.close(message.close.code, message.close.text)
+
+    def on_failure(self, *_: Any) -> None:
+        for device in self._devices:
+            device.sink.close(codes.SESSION_LOST.code, codes.SESSION_LOST.text, RETRY_MS)
+
+    # --- resume and delivery ------------------------------------------------------------------------------------------
+
+    def _resume(self, message: _Resume) -> None:
+        device, behind = message.device, message.behind
+        if device not in self._devices:
+            return
+        if isinstance(behind, BaseException):
+            if not isinstance(behind, errors.StorageError):
+                raise behind
+            device.sink.close(codes.SESSION_LOST.code, "the store does not answer", RETRY_MS)
+            return
+        device.resuming = {each.stream: each.head for each in behind}
+        for each in behind:
+            device.reader(each.stream, each.cursor).become_behind(each.cursor, each.head, each.intervals)
+        for stream in list(device.readers or ()):
+            self._read_on(device, stream)
+        self._caught_up(device)
+
+    def _caught_up(self, device: Device) -> None:
+        if not device.told_caught_up and device.resuming is not None and not device.resuming:
+            device.told_caught_up = True
+            device.sink.reply(codec.encode(messages.CaughtUp(0)))
+            self._services.telemetry.resumes += 1
+
+    def _deliver(self, message: Deliver) -> None:
+        size = len(message.frames)
+        count = message.last - message.first + 1
+        for device in self._devices:
+            place = device.reader(message.stream, message.first - 1)
+            if place.committed(message.first, message.last, size):
+                if device.sink.offer(message.frames, count):
+                    place.offered_to(message.last, size)
+                    self._services.telemetry.deliveries += count
+                else:
+                    place.refused()
+            elif not place.live:
+                self._read_on(device, message.stream)
+
+    def _deliver_own(self, message: DeliverOwn) -> None:
+        """A burst with events of this user: the device that sent one gets `Sent` in its place."""
+        parts = message.parts
+        first, last = parts[0][0], parts[-1][0]
+        for device in self._devices:
+            place = device.reader(message.stream, first - 1)
+            frames = b"".join([sent if sender == device.id else frame for _, sender, frame, sent in parts])
+            if place.committed(first, last, len(frames)):
+                if device.sink.offer(frames, len(parts)):
+                    place.offered_to(last, len(frames))
+                    self._services.telemetry.deliveries += len(parts)
+                    continue
+                place.refused()
+            # The events come from the store later, in order; what the device waits for is told at once.
+            for _, sender, _, sent in parts:
+                if sender == device.id:
+                    device.sink.reply(sent)
+            self._read_on(device, message.stream)
+
+    def _read_on(self, device: Device, stream: bytes) -> None:
+        """Let a device that is behind in a stream have its next page, if there is one and it has room."""
+        if device.resuming is None or device.readers is None:
+            return
+        place = device.readers.get(stream)
+        if place is None:
+            return
+        room = place.room()
+        if room is not None:
+            place.reading = True
+            page = self._page(stream, place.offered + 1, place.head, place.intervals, *room)
+            self.pipe(page, lambda result: _PageRead(device, stream, result))
+        elif place.live and stream in device.resuming:
+            del device.resuming[stream]
+            self._caught_up(device)
+
+    async def _page(
+        self,
+        stream: bytes,
+        first: int,
+        head: int,
+        intervals: tuple[tuple[int, int], ...] | None,
+        max_events: int,
+        max_bytes: int,
+    ) -> tuple[list[records.Event], int]:
+        """Events from `first` on that the user may read, and the seq up to which there is nothing else."""
+        store = self._services.store
+        if intervals is None:
+            intervals = await store.memberships(self._user, stream)
+        for joined, removed in intervals:
+            if removed < first or joined > head:
+                continue
+            start, end = max(first, joined), min(removed, head)
+            page = await store.range(stream, start, end, max_events, max_bytes)
+            if page:
+                return page, max(page[0].seq - 1, first - 1)
+        return [], head
+
+    def _page_read(self, message: _PageRead) -> None:
+        device, stream, page = message.device, message.stream, message.page
+        if device not in self._devices or device.readers is None:
+            return
+        place = device.readers[stream]
+        place.reading = False
+        if isinstance(page, BaseException):
+            if not isinstance(page, errors.StorageError):
+                raise page
+            # Nothing more can be read now. The device comes back, and hears then of what it lacks.
+            device.sink.close(codes.SESSION_LOST.code, "the store does not answer", RETRY_MS)
+            return
+        rows, nothing_before = page
+        place.skip_to(nothing_before)
+        place.intervals = None  # they may change while the device reads on
+        if rows:
+            now = self._services.clock()
+            frames = b"".join([_encode(stream, row, now) for row in rows])
+            if not device.sink.offer(frames, len(rows)):
+                return  # goes on when the outlet has drained
+            place.offered_to(rows[-1].seq, len(frames))
+            self._services.telemetry.deliveries += len(rows)
+        self._read_on(device, stream)
+
+    def _drained(self, message: _Drained) -> None:
+        if message.device in self._devices:
+            for stream in list(message.device.readers or ()):
+                self._read_on(message.device, stream)
+
+    def _notice(self, message: Notice) -> None:
+        for device in self._devices:
+            if message.device not in (0, device.id) or (message.looking and device.looking != message.looking):
+                continue
+            if message.key is None:
+                device.sink.offer_ephemeral(message.frame)
+            else:
+                device.sink.offer_latest(message.key, message.frame)
+
+    def _answer(self, message: Answer) -> None:
+        device = self._device(message.device)
+        if device is not None:
+            device.sink.reply(message.frame)
+
+    # --- acknowledgements ---------------------------------------------------------------------------------------------
+
+    def _ack(self, device: Device, frame: messages.Ack) -> None:
+        for stream, seq in frame.cursors:
+            place = device.readers.get(stream) if device.readers is not None else None
+            if place is None or not place.acknowledge(seq):
+                continue
+            if self._cursors is None:
+                self._cursors = {}
+                self.schedule(CURSORS_EVERY_S, _FlushCursors())
+            self._cursors[device.id, stream] = place.acked
+            if stream[0] != ids.Kind.ACCOUNT:
+                self._has(stream, place.acked)
+            if not place.live:
+                self._read_on(device, stream)
+
+    def _has(self, stream: bytes, seq: int) -> None:
+        """The first of the user's devices that has a message moves the user's watermark."""
+        if self._delivered is None:
+            self._delivered = {}
+        if seq > self._delivered.get(stream, 0):
+            self._delivered[stream] = seq
+            if len(self._delivered) > MAX_READERS:
+                del self._delivered[next(iter(self._delivered))]
+            self._mark(stream, seq, 0)
+
+    def _mark(self, stream: bytes, delivered: int, read: int) -> None:
+        """Tell the stream. One that sleeps is not woken when nobody is there to hear of the receipt."""
+        services = self._services
+        marked = Marked(self._user, delivered, read)
+        if services.directory.tell_awake(stream, marked):
+            return
+        if stream[0] == ids.Kind.DIRECT and not any(
+            user != self._user and user in services.directory.sessions for user in ids.parties(stream)
+        ):
+            self._persist([records.Mark(stream, self._user, max(delivered, read), read)])
+        else:
+            services.directory.tell_committed(stream, marked)
+
+    def _flush_cursors(self, _: _FlushCursors | None) -> None:
+        cursors, self._cursors = self._cursors, None
+        if cursors:
+            self._persist([records.Cursor(self._user, device, stream, seq) for (device, stream), seq in cursors.items()])
+
+    def _flush_own_reads(self, _: _FlushOwnReads | None) -> None:
+        reads, self._own_reads = self._own_reads, None
+        for stream, seq in (reads or {}).items():
+            event = events.OwnRead(0, 0, 0, 0, 0, stream, seq)
+            account = ids.account_stream(self._user)
+            self._services.directory.tell_committed(account, log.Command(self._user, 0, event, 0))
+
+    def _persist(self, writes: Sequence[records.Write]) -> None:
+        self._services.whereis("writer").tell_committed(Persist(writes))
+
+    # --- commands -----------------------------------------------------------------------------------------------------
+
+    def _command(self, message: Command) -> None:
+        device = self._device(message.device)
+        if device is None:
+            return
+        frame = message.frame
+        try:
+            if isinstance(frame, messages.Change):
+                self._change(device, frame, message.digest)
+            else:
+                handler = self._FRAMES.get(type(frame))
+                if handler is not None:
+                    handler(self, device, frame)
+                else:
+                    self._ask(device, frame)
+        except codes.Refused as refused:
+            self._refuse(device, frame.rid, refused)
+        except ids.BadStream as error:
+            self._refuse(device, frame.rid, codes.Refused(codes.NOT_ALLOWED, f"stream: {error}"))
+        except (MailboxFull, PipesFull):
+            self._refuse(device, frame.rid, codes.Refused(codes.BUSY, retry_after_ms=RETRY_MS))
+        except Quarantined as error:
+            wait_ms = int(error.retry_after_s * 1000) + 1
+            self._refuse(device, frame.rid, codes.Refused(codes.UNAVAILABLE, retry_after_ms=wait_ms))
+
+    def _refuse(self, device: Device, rid: int, refused: codes.Refused) -> None:
+        self._services.telemetry.errors[refused.error.symbol] += 1
+        device.sink.reply(codec.encode(connection.error_frame(rid, refused)))
+
+    def _change(self, device: Device, frame: messages.Change, digest: int) -> None:
+        """A state-changing command: to the owner of its stream."""
+        mentions: tuple[int, ...] = ()
+        kind = type(frame)
+        if kind is messages.Send or kind is messages.Edit:
+            mentions = bodies.check(frame.body, self._services.limits.body)  # type: ignore[attr-defined]
+        stream = self._stream_of(device, frame)
+        self._services.directory.tell(stream, log.Command(self._user, device.id, frame, digest, mentions))
+
+    def _stream_of(self, device: Device, frame: messages.Change) -> bytes:
+        if isinstance(frame, messages.CreateGroup):
+            if frame.counter < 1:
+                raise codes.Refused(codes.COUNTER_MISSING)
+            return ids.group_stream(device.id, frame.counter)
+        if messages.number_of(frame) >= messages.number_of(messages.SetProfile):
+            return ids.account_stream(self._user)
+        stream: bytes = frame.stream  # type: ignore[attr-defined]
+        self._check_stream(stream)
+        return stream
+
+    def _check_stream(self, stream: bytes) -> None:
+        """A client names conversations and groups; of conversations, its own (others' are not even woken)."""
+        kind = ids.kind(stream)
+        if kind is ids.Kind.ACCOUNT or (kind is ids.Kind.DIRECT and self._user not in ids.parties(stream)):
+            raise codes.Refused(codes.NOT_ALLOWED)
+
+    def _read(self, device: Device, frame: messages.Read) -> None:
+        self._check_stream(frame.stream)
+        self._mark(frame.stream, 0, frame.seq)
+        if self._own_reads is None:
+            self._own_reads = {}
+            self.schedule(OWN_READ_AFTER_S, _FlushOwnReads())
+        self._own_reads[frame.stream] = max(frame.seq, self._own_reads.get(frame.stream, 0))
+        if frame.rid:
+            device.sink.reply(codec.encode(messages.Done(frame.rid)))
+
+    def _typing(self, device: Device, frame: messages.Typing) -> None:
+        self._check_stream(frame.stream)
+        self._services.directory.tell_awake(frame.stream, Typed(self._user, frame.on))
+
+    def _look(self, device: Device, frame: messages.Look) -> None:
+        if frame.stream:
+            self._check_stream(frame.stream)
+        device.looking = frame.stream
+
+    def _watch(self, device: Device, frame: messages.WatchPresence) -> None:
+        device.watching = True
+        presence = self._services.whereis("presence")
+        presence.tell_committed(Watch(self._user, device.id, frame.add, frame.drop, frame.rid))
+
+    def _open(self, device: Device, frame: messages.Open) -> None:
+        stream = ids.direct_stream(self._user, frame.user)
+        self._services.directory.tell(stream, Query(self._user, device.id, frame))
+
+    def _of_stream(self, device: Device, frame: Any) -> None:
+        self._check_stream(frame.stream)
+        self._services.directory.tell(frame.stream, Query(self._user, device.id, frame))
+
+    def _logout(self, device: Device, frame: messages.Logout) -> None:
+        command = log.Command(self._user, 0, messages.RevokeDevice(0, 0, device.id), 0)
+        self._services.directory.tell(ids.account_stream(self._user), command)
+
+    def _ask(self, device: Device, frame: messages.ClientFrame) -> None:
+        """A question that the store answers."""
+        if device.queries >= MAX_QUERIES:
+            text = f"more than {MAX_QUERIES} questions at once"
+            raise codes.Refused(codes.RATE_LIMITED, text, RETRY_MS)
+        answer: Awaitable[Sequence[bytes]] = queries.answer(self._services, self._user, frame)
+        self.pipe(answer, lambda result: _Asked(device, frame.rid, result))
+        device.queries += 1
+
+    def _asked(self, message: _Asked) -> None:
+        device, result = message.device, message.result
+        device.queries -= 1
+        if device not in self._devices:
+            return
+        if isinstance(result, codes.Refused):
+            self._refuse(device, message.rid, result)
+        elif isinstance(result, errors.StorageError):
+            self._refuse(device, message.rid, codes.Refused(codes.UNAVAILABLE, retry_after_ms=RETRY_MS))
+        elif isinstance(result, BaseException):
+            raise result
+        else:
+            for frame in result:
+                device.sink.reply(frame)
+
+    _HANDLERS: ClassVar[dict[type, Callable[[Session, Any], None]]] = {
+        Command: _command,
+        Deliver: _deliver,
+        DeliverOwn: _deliver_own,
+        Answer: _answer,
+        Notice: _notice,
+        Attach: _attach,
+        Detach: _detach,
+        CutOff: _cut_off,
+        _Resume: _resume,
+        _PageRead: _page_read,
+        _Drained: _drained,
+        _Asked: _asked,
+        _FlushCursors: _flush_cursors,
+        _FlushOwnReads: _flush_own_reads,
+    }
+    _FRAMES: ClassVar[dict[type, Callable[[Session, Device, Any], None]]] = {
+        messages.Ack: _ack,
+        messages.Read: _read,
+        messages.Typing: _typing,
+        messages.Look: _look,
+        messages.WatchPresence: _watch,
+        messages.Open: _open,
+        messages.Info: _of_stream,
+        messages.FetchGroup: _of_stream,
+        messages.FetchMembers: _of_stream,
+        messages.FetchGroupAdmin: _of_stream,
+        messages.Logout: _logout,
+    }
+
+
+def _encode(stream: bytes, row: records.Event, now: int) -> bytes:
+    """A stored event as its frame; without its body once it has expired, swept or not."""
+    data = events.redact(row.data) if 0 < row.expires_at <= now else row.data
+    return codec.encode_event(stream, row.seq, data)

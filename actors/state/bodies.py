@@ -1,0 +1,36 @@
+"""Check the body of a message, once, when it comes in. What passes is stored and relayed as the sender's own bytes. Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+from protocol import codes, events
+
+
+def check(body: msgspec.Raw, limit: int) -> tuple[int, ...]:
+    """The users that a body mentions, each once. codes.Refused when it is not one that may be sent.
+
+    `limit` is in bytes of the encoded body. Offsets and lengths of mentions are in bytes of UTF-8 and must lie in the text."""
+    if len(memoryview(body)) > limit:
+        raise codes.Refused(codes.TOO_LONG, f"body: at most {limit} bytes")
+    try:
+        decoded = events.decode_body(body)
+    except msgspec.ValidationError as error:
+        if "$[0]" in str(error):
+            raise codes.Refused(codes.UNSUPPORTED_BODY) from None
+        raise codes.Refused(codes.MALFORMED, f"body: {error}") from None
+    except (msgspec.DecodeError, RecursionError):
+        raise codes.Refused(codes.MALFORMED, "body: cannot be read") from None
+    if type(decoded) is events.Encrypted:
+        return ()
+    text = decoded.text if type(decoded) is events.Text else decoded.caption  # type: ignore[union-attr]
+    if type(decoded) is events.Text and not text.strip():
+        raise codes.Refused(codes.EMPTY, "body: the text is empty")
+    mentions = decoded.mentions  # type: ignore[union-attr]
+    if not mentions:
+        return ()
+    size = len(text.encode())
+    for mention in mentions:
+        if mention.offset + mention.length > size:
+            raise codes.Refused(codes.BAD_MENTION, "body: a mention lies outside the text")
+    return tuple({mention.user: None for mention in mentions})

@@ -1,0 +1,97 @@
+"""The writer: groups what arrived in the same moment into one durable commit.
+
+While a commit is under way the next one gathers, so the group is as large as the disk is slow, and an idle node commits at
+once. Who asked hears of the outcome; nobody waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from actors.messages import Persist, Persisted
+from actors.runtime.actor import Actor
+from actors.runtime.errors import ActorDeadError
+from actors.services import Services
+from storage import records
+
+#: Writes in one commit. Beyond a few hundred a larger group saves no more (measured: 30,400 rows/s in groups of 500), and a
+#: large one delays everybody in it.
+MAX_WRITES = 512
+#: Writes that may wait. A store that is this far behind (seconds of work) refuses further ones at once.
+MAX_WAITING = 32768
+
+
+class _Commit:
+    """Told to oneself: everything that came in the same turn is queued now."""
+
+
+_COMMIT = _Commit()
+
+
+class Writer(Actor):
+    """Permanent. One commit is under way at a time: the next gathers meanwhile."""
+
+    mailbox_limit: ClassVar[int] = MAX_WAITING
+    await_limit_s: ClassVar[float | None] = None
+
+    def __init__(self, services: Services) -> None:
+        super().__init__()
+        self._store = services.store
+        self._telemetry = services.telemetry
+        self._waiting: list[Persist] = []
+        self._count = 0
+        self._busy = False
+
+    def on_receive(self, message: Any) -> None:
+        if type(message) is Persist:
+            if self._count >= MAX_WAITING:
+                refused = records.Outcome(records.Result.FAILED, "the writer is too far behind")
+                _tell(message, [refused] * len(message.writes))
+                return
+            if not self._waiting and not self._busy:
+                self.actor_ref.tell_committed(_COMMIT)
+            self._waiting.append(message)
+            self._count += len(message.writes)
+        elif type(message) is _Commit:
+            self._commit()
+        else:
+            self._done(*message)
+
+    def waiting(self) -> int:
+        """Writes that wait."""
+        return self._count
+
+    def _commit(self) -> None:
+        if self._busy or not self._waiting:
+            return
+        taken = 0
+        writes: list[records.Write] = []
+        for persist in self._waiting:
+            if writes and len(writes) + len(persist.writes) > MAX_WRITES:
+                break
+            writes.extend(persist.writes)
+            taken += 1
+        batch, self._waiting = self._waiting[:taken], self._waiting[taken:]
+        self._count -= len(writes)
+        self._busy = True
+        self.pipe(self._store.commit(writes), lambda outcomes: (batch, len(writes), outcomes))
+
+    def _done(self, batch: Sequence[Persist], count: int, outcomes: Sequence[records.Outcome] | BaseException) -> None:
+        self._busy = False
+        if isinstance(outcomes, BaseException):
+            # The store's contract is to report its own trouble as outcomes; whatever this is, nothing is known.
+            outcomes = [records.Outcome(records.Result.UNKNOWN, repr(outcomes))] * count
+        position = 0
+        for persist in batch:
+            end = position + len(persist.writes)
+            _tell(persist, outcomes[position:end])
+            position = end
+        self._commit()
+
+
+def _tell(persist: Persist, outcomes: Sequence[records.Outcome]) -> None:
+    if persist.owner is not None:
+        with contextlib.suppress(ActorDeadError):
+            persist.owner.tell_committed(Persisted(persist.token, outcomes))
