@@ -34,6 +34,11 @@ _TYPICAL: dict[str, Any] = {
     "members": (1002, 1003),
     "text": "Good morrow, cousin ☀",
     "emoji": "👍🏽",
+    "invite": 1795370000001,
+    "reply_to": 52,
+    "hops": 0,
+    "flags": 0,
+    "expires_at": 0,
 }
 _BODY = {
     "lowest": msgspec.msgpack.encode([1, ""]),
@@ -77,7 +82,8 @@ def _length(low: int | None, high: int | None, which: str) -> int:
 def _value(kind: inspect.Type, name: str, which: str) -> Any:
     """One value of the type, `which` of lowest, typical, highest."""
     kind = describe.unwrap(kind)
-    if which == "typical" and name in _TYPICAL and not isinstance(kind, inspect.StructType):
+    item = kind.item_type if isinstance(kind, inspect.VarTupleType) else kind
+    if which == "typical" and name in _TYPICAL and not isinstance(item, inspect.StructType):
         return _TYPICAL[name]
     match kind:
         case inspect.IntType():
