@@ -79,6 +79,7 @@ def _write(conn: connection.Connection, population: Iterable[Record], progress: 
         if done % CHUNK == 0:
             flush()
             conn.execute("COMMIT")
+            book.ended()
             if done % (CHUNK * _CHECKPOINT_CHUNKS) == 0:
                 conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             conn.execute("BEGIN IMMEDIATE")

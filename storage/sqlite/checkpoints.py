@@ -4,9 +4,6 @@ A commit appends pages to the log; a checkpoint copies them home and syncs the d
 never copied to its very end by anybody who works beside the writer, and only a log that was copied to its end starts again
 from the beginning. So it is done in two steps: a thread of its own copies the bulk, which takes long and disturbs nobody, then
 the writer itself, between two commits, copies the little that has come meanwhile. The next commit begins the log anew.
-
-Bodies that were erased still stand in the log, in older copies of their pages. After erasures the log is cut to nothing, a
-little later so that many of them share the work.
 """
 
 from __future__ import annotations
@@ -25,14 +22,11 @@ LOG_BYTES = 32 * 1024 * 1024
 #: Commits between two looks at the log's size.
 LOOK_EVERY = 32
 
-#: Between an erasure and the cutting of the log, in seconds; also the pause before another try when a reader was in the way.
-ERASURE_SECONDS = 5.0
-
 _CACHE_KIB = 1_024
 
 
 class Checkpoints:
-    """The thread that copies, and the clock that cuts."""
+    """The thread that copies."""
 
     def __init__(self, path: pathlib.Path, pen: writer.Writer, loop: asyncio.AbstractEventLoop) -> None:
         self._path = path
@@ -41,34 +35,21 @@ class Checkpoints:
         self._loop = loop
         self._commits = 0
         self._wanted = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._closed = False
         self._work: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="kith-checkpoint", daemon=True)
         self._thread.start()
-        pen.committed = self._committed
-
-    async def truncate(self) -> bool:
-        """Copy the log home to its end and cut it; False when a reader was in the way."""
-        done: bool = await self._writer.between(_cut)
-        return done
 
     def close(self) -> threading.Thread:
         """Begin nothing more; join the thread returned away from the loop."""
-        self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
         self._work.put(False)
         return self._thread
 
-    def _committed(self, erased: bool) -> None:
+    def committed(self) -> None:
         """On the writer's thread, after every commit."""
         self._commits += 1
         if self._commits % LOOK_EVERY == 0 and not self._wanted and self._size() > LOG_BYTES:
             self._wanted = True
             self._work.put(True)
-        if erased and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._cut_later)
 
     def _size(self) -> int:
         try:
@@ -102,26 +83,14 @@ class Checkpoints:
             future.exception()  # as in _serve: a log that cannot be copied now is copied later
         self._wanted = False
 
-    def _cut_later(self) -> None:
-        if self._timer is None and not self._closed:
-            self._timer = self._loop.call_later(ERASURE_SECONDS, self._cut_now)
-
-    def _cut_now(self) -> None:
-        self._timer = None
-        if not self._closed:
-            self._writer.between(_cut).add_done_callback(self._cut_done)
-
-    def _cut_done(self, future: asyncio.Future[bool]) -> None:
-        if future.cancelled() or future.exception() is not None or not future.result():
-            self._cut_later()
-
 
 def _copy(conn: connection.Connection) -> None:
     conn.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
 
-def _cut(book: ledger.Ledger) -> bool:
-    """On the writer's thread: no waiting for readers, who would hold up the commits behind this."""
+def cut(book: ledger.Ledger) -> bool:
+    """On the writer's thread, between transactions: copy the log home to its end and cut it to nothing. False when a reader
+    still needs it: waiting for one would hold up the commits behind this."""
     conn = book.conn
     conn.execute("PRAGMA busy_timeout = 0")
     try:

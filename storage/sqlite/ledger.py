@@ -63,6 +63,7 @@ class Ledger:
     def __init__(self, conn: connection.Connection) -> None:
         self.conn = conn
         self.erased = False  # bodies were taken out since the writer last asked
+        self._counted = False  # and `meta` says so in the running transaction
         self._heads: dict[bytes, Head] = {}
         self._position = 0  # of the next change; 0: not read yet
         self._feed_time = 0
@@ -71,6 +72,12 @@ class Ledger:
         """What was remembered may be wrong: a transaction was rolled back, or somebody else's was."""
         self._heads.clear()
         self._position = 0
+        self._counted = False
+
+    def ended(self) -> bool:
+        """The transaction was committed: says whether it erased bodies, which `erasures` has to know."""
+        erased, self.erased, self._counted = self.erased, False, False
+        return erased
 
     def commit(self, batch: Sequence[records.Write]) -> list[records.Outcome]:
         """Apply a batch in order. Fences, conflicts and repeats are outcomes; whatever raises spoils the transaction."""
@@ -208,6 +215,9 @@ class Ledger:
         if row is None:
             return
         self.erased = True
+        if not self._counted:
+            self._counted = True
+            self.conn.execute("UPDATE meta SET value = value + 1 WHERE key = 'unwiped'")
         data, crc, expires = row
         if records.checksum(stream, seq, data) == crc:
             data = redact(data)

@@ -14,7 +14,7 @@ APPLICATION_ID = 0x4B697468
 
 _V1 = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-INSERT INTO meta VALUES ('node_epoch', 0), ('probe', 0);
+INSERT INTO meta VALUES ('node_epoch', 0), ('probe', 0), ('unwiped', 0);
 
 CREATE TABLE streams (
     sid INTEGER PRIMARY KEY,

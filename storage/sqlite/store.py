@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Sequence
 
 from storage import records
-from storage.sqlite import accounts, backup, checkpoints, connection, feed, folder, inbox, logs, readers, writer
+from storage.sqlite import accounts, backup, checkpoints, connection, erasures, feed, folder, inbox, logs, readers, writer
 
 #: Reader threads of a store: the second keeps short reads going while the first is busy with a long one.
 READERS = 2
@@ -52,6 +52,8 @@ class SQLiteStore:
         self._writer = writer.Writer(database, conn, loop)
         self._readers = readers.Readers(database, reader_count, loop)
         self._checkpoints = checkpoints.Checkpoints(database, self._writer, loop)
+        self._erasures = erasures.Erasures(database, self._writer, loop)
+        self._writer.committed = self._committed
         self._closing: asyncio.Task[None] | None = None
 
     # --- LogStore
@@ -183,10 +185,10 @@ class SQLiteStore:
     async def probe(self) -> None:
         await self._writer.call(lambda book: writer.touch(book.conn))
 
-    async def settle(self) -> bool:
-        """Move all that is in the log into the database file and cut the log to nothing, so that what was erased stands in
-        no file. False when a reader still needed the log; call again."""
-        return await self._checkpoints.truncate()
+    async def settle(self) -> None:
+        """See to it now, and not a little later, that what was erased stands in no file of the folder. Raises Unavailable when
+        readers never leave the log alone."""
+        await self._erasures.settle()
 
     async def save(self, target: pathlib.Path, now: int, redact: records.Redact) -> None:
         """Write a copy of everything into the new file `target`, beside the running node, after erasing what has expired by
@@ -200,9 +202,17 @@ class SQLiteStore:
             self._closing = asyncio.ensure_future(self._close())
         await asyncio.shield(self._closing)
 
+    def _committed(self, erased: bool) -> None:
+        """On the writer's thread, after every commit."""
+        self._checkpoints.committed()
+        if erased:
+            self._erasures.committed()
+
     async def _close(self) -> None:
+        await self._erasures.stop()
         for thread in (*self._readers.close(), self._checkpoints.close()):
             await asyncio.to_thread(thread.join)
         # The writer's connection goes last: SQLite then copies the log home and removes it.
         await asyncio.to_thread(self._writer.close().join)
+        self._erasures.close()
         self._lock.release()

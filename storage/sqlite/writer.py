@@ -197,8 +197,7 @@ class Writer:
                 raise errors.OutcomeUnknown(str(connection.translate(error))) from error
             raise
         self.healthy = True
-        self.committed(book.erased)
-        book.erased = False
+        self.committed(book.ended())
 
     @staticmethod
     def _roll_back(book: ledger.Ledger) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 from storage import errors, interfaces, records
 
@@ -46,6 +46,11 @@ class FaultyStore:
         elif fault is Fault.LATE:
             self._late.append(batch)
         return [records.Outcome(records.Result.UNKNOWN, "injected")] * len(batch)
+
+    @property
+    def store(self) -> interfaces.Store:
+        """This object, typed as what it stands for (the type checker cannot see what `__getattr__` gives)."""
+        return cast(interfaces.Store, self)
 
     @property
     def healthy(self) -> bool:

@@ -24,9 +24,7 @@ async def test_every_committed_event_is_told_once_in_order(store: interfaces.Sto
 
 async def test_one_asks_on_from_any_position(store: interfaces.Store) -> None:
     for turn in range(5):
-        await make.stored(
-            store, append(DIRECT, 3 * turn + 1, *[event()] * 3), append(GROUP, 2 * turn + 1, event(), event())
-        )
+        await make.stored(store, append(DIRECT, 3 * turn + 1, *[event()] * 3), append(GROUP, 2 * turn + 1, event(), event()))
     every = await store.changes(0, 999)
     assert len(every) == 25
     for size in (1, 2, 3, 7, 25):

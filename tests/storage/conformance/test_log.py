@@ -206,9 +206,7 @@ async def test_watermarks_never_go_back(store: interfaces.Store) -> None:
 
 
 async def test_erasure_takes_the_body_and_the_fold_and_keeps_the_place(store: interfaces.Store) -> None:
-    await make.stored(
-        store, append(DIRECT, 1, event(b"secret"), event(b"open"), parts=[(records.fold_key(1), b"secret edit")])
-    )
+    await make.stored(store, append(DIRECT, 1, event(b"secret"), event(b"open"), parts=[(records.fold_key(1), b"secret edit")]))
     write = append(DIRECT, 3, event(b"delete", 33), n=2, erase=[1, 77])
     await make.stored(store, write, write)
     assert await make.whole(store, DIRECT) == [(1, b"gones"), (2, b"open"), (3, b"delete")]
