@@ -265,6 +265,8 @@ class Group(messaging.Messaging):
     # --- what events do -------------------------------------------------------------------------------------------------
 
     def memberships(self, seq: int, event: events.Event) -> Sequence[records.Membership]:
+        if type(event) is events.Message:
+            return ()
         came, gone = self._moves(event)
         ended = [(user, self.standing[user].joined) for user in gone if user in self.standing]
         return [
