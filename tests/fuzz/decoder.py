@@ -3,13 +3,11 @@
 ``make fuzz`` runs it on Linux until something is found, or for ``ARGS="-max_total_time=60"`` seconds; the other arguments are
 libFuzzer's. Inputs that reached new code stay in the corpus folder, the golden vectors are the first of them.
 
-The invariant: whatever comes, a connection answers with effects, every reply can be sent, and a frame that was understood
-means the same after it was encoded again.
+What must hold stands in `tests.fuzz.invariants`.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -19,33 +17,29 @@ import atheris
 from protocol import messages  # noqa: F401
 
 with atheris.instrument_imports(include=["protocol.codec", "protocol.connection"]):
-    from protocol import codec, connection
+    from protocol import codec, connection  # noqa: F401
 
-VECTORS = Path(__file__).resolve().parent.parent / "vectors"
+from tests.fuzz import invariants
+from tests.protocol import golden
 
-SEEDS = ("client_frames.json", "batches.json", "refused.json")
-"""The golden vectors of what a client may send, and of what it may not: mutations of good frames reach deepest."""
+SHAPES = (b"\x90", b"\x91\x90", b"\x92\x01\x01", b"\x92\x92\x01\x01\x92\x02\x02")
+"""Shapes to start from besides the vectors: an empty array, batches, a frame of two items."""
 
 
 def one_input(data: bytes) -> None:
-    """Feed one WebSocket message to an open connection, and to one that still waits for its hello."""
-    for state in (connection.State.OPEN, connection.State.HELLO):
-        subject = connection.Connection(0.0)
-        subject.state = state
-        for effect in subject.receive(data, 1.0):
-            if isinstance(effect, connection.Reply):
-                codec.encode(effect.frame)
-            elif isinstance(effect, connection.Command):
-                assert codec.decode_client(codec.encode(effect.frame)) == effect.frame
+    """Hold every invariant against one input."""
+    for invariant in invariants.ALL:
+        invariant(data)
 
 
 def plant(corpus: Path) -> None:
     """Give an empty corpus its first inputs."""
     if any(corpus.iterdir()):
         return
-    for name in SEEDS:
-        for index, vector in enumerate(json.loads((VECTORS / name).read_text(encoding="utf-8"))):
-            (corpus / f"{name}-{index}").write_bytes(bytes.fromhex(vector["hex"]))
+    names = [path.name for path in sorted(golden.VECTORS.glob("*.json"))]
+    vectors = [bytes.fromhex(vector["hex"]) for vector in golden.read(*names)]
+    for index, data in enumerate([*SHAPES, *vectors]):
+        (corpus / f"first-{index}").write_bytes(data)
 
 
 if __name__ == "__main__":
