@@ -44,6 +44,8 @@ OWN_READ_AFTER_S = 1.0
 MAX_READERS = 1024
 #: Questions of one device that are being looked up at once; a client asks one page after the other.
 MAX_QUERIES = 8
+#: Seconds' worth of commands that an account may send at once; beyond, it is held to its rate.
+BURST_S = 4.0
 #: What a client is told to wait before it repeats what could not be taken.
 RETRY_MS = 500
 
@@ -142,7 +144,7 @@ class Session(Actor):
     mailbox_limit: ClassVar[int] = 1024
     pipe_limit: ClassVar[int] = 256
 
-    __slots__ = ("_cursors", "_delivered", "_devices", "_own_reads", "_services", "_user")
+    __slots__ = ("_cursors", "_delivered", "_devices", "_own_reads", "_paid", "_services", "_user")
 
     def __init__(self, services: Services, user: int) -> None:
         super().__init__()
@@ -152,6 +154,8 @@ class Session(Actor):
         self._cursors: dict[tuple[int, bytes], int] | None = None
         self._delivered: dict[bytes, int] | None = None
         self._own_reads: dict[bytes, int] | None = None
+        #: When all that the account has asked so far is paid off at its rate (the generic cell rate algorithm).
+        self._paid = 0.0
 
     def on_receive(self, message: Any) -> None:
         self._HANDLERS[type(message)](self, message)
@@ -334,8 +338,9 @@ class Session(Actor):
         place.intervals = None  # they may change while the device reads on
         if rows:
             now = self._services.clock()
-            frames = b"".join([_encode(stream, row, now) for row in rows])
-            if not device.sink.offer(frames, len(rows)):
+            encoded = _encode(stream, rows, now)
+            frames = b"".join(encoded)
+            if not device.sink.offer(frames, len(encoded)):
                 return  # goes on when the outlet has drained
             place.offered_to(rows[-1].seq, len(frames))
             self._services.telemetry.deliveries += len(rows)
@@ -421,7 +426,11 @@ class Session(Actor):
         if device is None:
             return
         frame = message.frame
+        if type(frame) is messages.Ack:
+            self._ack(device, frame)
+            return
         try:
+            self._pay()
             if isinstance(frame, messages.Change):
                 self._change(device, frame, message.digest)
             else:
@@ -439,6 +448,15 @@ class Session(Actor):
         except Quarantined as error:
             wait_ms = int(error.retry_after_s * 1000) + 1
             self._refuse(device, frame.rid, codes.Refused(codes.UNAVAILABLE, retry_after_ms=wait_ms))
+
+    def _pay(self) -> None:
+        """Hold the account, all its devices together, to its rate."""
+        now = self.actor_ref.runtime.clock()
+        paid = max(self._paid, now) + 1.0 / self._services.commands_per_s
+        if paid - now > BURST_S:
+            self._services.telemetry.limited["account"] += 1
+            raise codes.Refused(codes.RATE_LIMITED, retry_after_ms=int((paid - now - BURST_S) * 1000) + 1)
+        self._paid = paid
 
     def _refuse(self, device: Device, rid: int, refused: codes.Refused) -> None:
         self._services.telemetry.errors[refused.error.symbol] += 1
@@ -547,7 +565,6 @@ class Session(Actor):
         _FlushOwnReads: _flush_own_reads,
     }
     _FRAMES: ClassVar[dict[type, Callable[[Session, Device, Any], None]]] = {
-        messages.Ack: _ack,
         messages.Read: _read,
         messages.Typing: _typing,
         messages.Look: _look,
@@ -561,7 +578,18 @@ class Session(Actor):
     }
 
 
-def _encode(stream: bytes, row: records.Event, now: int) -> bytes:
-    """A stored event as its frame; without its body once it has expired, swept or not."""
-    data = events.redact(row.data) if 0 < row.expires_at <= now else row.data
-    return codec.encode_event(stream, row.seq, data)
+def _encode(stream: bytes, rows: Sequence[records.Event], now: int) -> list[bytes]:
+    """Stored events as frames. Runs of expired ones, swept or not, are joined into one Gone."""
+    frames: list[bytes] = []
+    gone = 0  # the first seq of the run
+    for row in rows:
+        if 0 < row.expires_at <= now:
+            gone = gone or row.seq
+            continue
+        if gone:
+            frames.append(codec.encode(messages.Gone(0, stream, gone, row.seq - 1)))
+            gone = 0
+        frames.append(codec.encode_event(stream, row.seq, row.data))
+    if gone:
+        frames.append(codec.encode(messages.Gone(0, stream, gone, rows[-1].seq)))
+    return frames

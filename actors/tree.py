@@ -43,10 +43,10 @@ class Tree:
 
     def __init__(self, clock: Callable[[], float], telemetry: Telemetry) -> None:
         def keyed(kind: str, factory: Callable[[Any], ActorRef[Any]], restart: Restart) -> KeyedSupervisor[Any]:
-            def started(key: object, ref: ActorRef[Any]) -> None:
+            def started(_key: object, _ref: ActorRef[Any]) -> None:
                 telemetry.actor_loads[kind] += 1
 
-            def quarantined(key: object, seconds: float) -> None:
+            def quarantined(_key: object, _seconds: float) -> None:
                 telemetry.quarantines[kind] += 1
 
             return KeyedSupervisor(factory, restart=restart, clock=clock, started=started, quarantined=quarantined)
