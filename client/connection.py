@@ -1,0 +1,417 @@
+"""The client's side of the protocol, without I/O: what to send, what to keep, what to drop.
+
+    IDLE    no connection
+    HELLO   connected; the credential is out, Welcome is awaited
+    OPEN    commands flow
+    ENDED   for good: closed by the application, or by the server with a code of the final range
+
+Whole WebSocket messages and times go in; `receive` gives effects for the shell, in order, and `outgoing` gives the messages
+to send now. `deadline` says when to ask again. Time is a monotonic clock in seconds. Commands live in `outflow`, events in
+`inflow`; requests that change nothing live here, and are simply asked again on a new connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+from client import errors, inflow, outflow, own, requests
+from client.backoff import SETTLED_S, Backoff
+from client.updates import Answer, Connected, Disconnected, Effect, End, Notice, Retry, StreamEvent
+from protocol import codec, codes, events, messages
+
+VERSION = 1
+#: Seconds from the opening handshake to Welcome. The server gives 10 s for Hello, and checking a password takes a moment.
+WELCOME_S = 20.0
+#: Seconds of grace beyond two heartbeats of silence, after which the connection counts as dead.
+GRACE_S = 10.0
+#: Bytes that a batch of commands may reach; a single larger frame goes alone. Half the limit of a WebSocket message.
+BATCH_BYTES = 32 * 1024
+
+
+class State(Enum):
+    IDLE = "idle"
+    HELLO = "hello"
+    OPEN = "open"
+    ENDED = "ended"
+
+
+@dataclass(slots=True, frozen=True)
+class _Completion:
+    """The waiter of a history request that this core made itself, for an own event of which it lacks fields."""
+
+    item: StreamEvent
+
+
+@dataclass(slots=True)
+class Identity:
+    """Who this device is; 0, "" and b"" until the first Welcome. `counter`: the highest one used so far."""
+
+    user: int = 0
+    device: int = 0
+    name: str = ""
+    token: bytes = b""
+    counter: int = 0
+
+
+class Connection:
+    """All connections of one device, one after the other.
+
+    `credential`: how to get in while there is no token. `counter_seed`: the wall clock in microseconds, so that counters rise
+    also when nothing was kept of an earlier run. `commands`: encoded unanswered commands of an earlier run, oldest first;
+    they are sent again. `strict`: see `inflow.Inflow`."""
+
+    def __init__(
+        self,
+        *,
+        credential: messages.Credential | None,
+        counter_seed: int,
+        random: Callable[[], float],
+        agent: str = "",
+        identity: Identity | None = None,
+        cursors: dict[bytes, int] | None = None,
+        commands: tuple[bytes, ...] = (),
+        strict: bool = False,
+    ) -> None:
+        self.identity = identity or Identity()
+        self.state = State.IDLE
+        self.welcome: messages.Welcome | None = None
+        self.inflow = inflow.Inflow((cursors or {}).items(), strict)
+        self.inflow.user = self.identity.user
+        self.outflow = outflow.Outflow()
+        self.backoff = Backoff(random)
+        #: Set by what a store must know before anything else is sent; the shell resets it.
+        self.unsaved = False
+        self._credential = credential
+        self._agent = agent
+        self._counter = max(self.identity.counter, counter_seed)
+        self._rid = 0
+        self._pace = outflow.Pace()
+        self._paced = False
+        self._frames: list[bytes] = []  # to be sent first: hello, acks, notices, whatever needs no answer
+        self.requests = requests.Requests(self._new_rid)
+        self._watched: set[int] = set()
+        self._looking = b""
+        self._hello_rid = 0
+        self._refusal: codes.Refused | None = None
+        self._going: messages.GoingAway | None = None
+        self._began = self._heard = self._spoke = 0.0
+        self._hold_all = 0.0
+        for data in commands:
+            frame = codec.decode_client(data)
+            assert isinstance(frame, messages.Change)
+            self._rid = max(self._rid, frame.rid)
+            self._counter = max(self._counter, frame.counter)
+            stream = own.stream_of(frame, self.identity.user, self.identity.device)
+            self.outflow.submit(frame, data, stream, None)
+
+    def _new_rid(self) -> int:
+        self._rid += 1
+        return self._rid
+
+    # --- what the application asks ------------------------------------------------------------------------------------
+
+    def submit(self, frame: messages.Frame, waiter: Any) -> None:
+        """Take a command; `Answer(waiter, ...)` follows once. Sets its rid and counter. For state-changing ones user and
+        device must be known: ValueError before the first Welcome."""
+        if not isinstance(frame, messages.Change):
+            if isinstance(frame, messages.WatchPresence):
+                self._watched = (self._watched | set(frame.add)) - set(frame.drop)
+            self.requests.ask(frame, waiter, once=isinstance(frame, messages.Logout))
+            return
+        if not self.identity.device:
+            raise ValueError("no command before the first Welcome")
+        self._counter += 1
+        frame.counter = self.identity.counter = self._counter
+        if isinstance(frame, messages.Send) and frame.flags & events.Flag.EPHEMERAL:
+            self.requests.ask(frame, waiter, once=True)
+            return
+        frame.rid = self._new_rid()
+        stream = own.stream_of(frame, self.identity.user, self.identity.device)
+        self.outflow.submit(frame, codec.encode(frame), stream, waiter)
+        self.unsaved = True
+
+    @property
+    def unanswered(self) -> int:
+        """Commands and requests without an answer."""
+        return len(self.outflow) + len(self.requests)
+
+    def tell(self, frame: messages.Typing | messages.Look) -> None:
+        """Send something that has no answer; dropped while there is no connection (what one looks at is told anew)."""
+        if isinstance(frame, messages.Look):
+            self._looking = frame.stream
+        if self.state is State.OPEN:
+            self._frames.append(codec.encode(frame))
+
+    def taken(self, item: StreamEvent, now: float) -> None:
+        """The application has taken an event: it will be acknowledged."""
+        self.inflow.taken(item, now)
+
+    # --- connections --------------------------------------------------------------------------------------------------
+
+    def connected(self, now: float) -> None:
+        """A WebSocket is open: say hello."""
+        credential = messages.TokenCredential(self.identity.token) if self.identity.token else self._credential
+        if credential is None:
+            raise ValueError("neither a token nor another credential")
+        self.state = State.HELLO
+        self._began = self._heard = self._spoke = now
+        self._refusal = self._going = None
+        self._hello_rid = self._new_rid()
+        self._frames = [codec.encode(messages.Hello(self._hello_rid, VERSION, VERSION, credential, self._agent))]
+
+    def disconnected(self, code: int, reason: str, now: float) -> tuple[Retry | End, list[Effect]]:
+        """The connection ended (RFC 6455 code; 1006 where none came), or could not be made: come back, or not."""
+        effects: list[Effect] = []
+        if self.state is State.OPEN and now - self._began >= SETTLED_S:
+            self.backoff.settled()
+        going, refusal = self._going, self._refusal
+        self._going = self._refusal = None
+        self.state = State.IDLE
+        self._frames = []
+        self.inflow.disconnected()
+        close = codes.CLOSE_BY_CODE.get(code)
+        for request in self.requests.disconnected():
+            if isinstance(request.frame, messages.Logout) and close in (codes.REVOKED, codes.NORMAL):
+                effects.append(Answer(request.waiter, None))
+                return End(errors.Closed("logged out", codes.REVOKED)), effects
+            effects.append(Answer(request.waiter, errors.Lost("the connection was lost before the answer")))
+        if refusal is not None and not refusal.error.temporary:
+            return End(refusal), effects
+        if 4500 <= code < 5000 or code == 1002:
+            if close is codes.ACCOUNT_DELETED:
+                effects += self._deleted()
+            return End(errors.Closed(f"closed by the server: {code} {reason or (close.text if close else '')}", close)), effects
+        hint = going.retry_after_ms / 1000 if going else refusal.retry_after_ms / 1000 if refusal else 0.0
+        retry = Retry(self.backoff.delay(hint), going.url if going else "")
+        text = str(refusal.text) if refusal else reason or (close.text if close else "the connection was lost")
+        effects.append(Disconnected(text, retry.delay_s))
+        return retry, effects
+
+    def _deleted(self) -> list[Effect]:
+        """The close that says the account is deleted answers the command that asked for it."""
+        found = [p for p in self.outflow if isinstance(p.frame, messages.DeleteAccount)]
+        return [Answer(p.waiter, messages.Done(p.rid)) for p in found if self.outflow.answered(p.rid)]
+
+    def end(self, error: Exception) -> list[Effect]:
+        """It is over for good: everybody who waits gets `error`."""
+        self.state = State.ENDED
+        waiters = [p.waiter for p in self.outflow] + [r.waiter for r in self.requests.clear()]
+        return [Answer(waiter, error) for waiter in waiters if waiter is not None and not isinstance(waiter, _Completion)]
+
+    # --- what the server says -----------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes, now: float) -> list[Effect]:
+        """One whole WebSocket message. ProtocolViolation if it cannot be read."""
+        self._heard = now
+        effects: list[Effect] = []
+        try:
+            for frame in codec.decode_server_message(data):
+                if type(frame) is messages.Event:
+                    self._event(frame, effects, now)
+                elif type(frame) is messages.Sent:
+                    self._sent(frame, effects)
+                else:
+                    self._frame(frame, effects, now)
+        except (codec.Problem, codec.TooDeep) as problem:
+            raise errors.ProtocolViolation(f"a frame that cannot be read: {problem}") from None
+        return effects
+
+    def _event(self, frame: messages.Event, effects: list[Effect], now: float) -> None:
+        data = bytes(frame.event)  # a copy: a body that is kept must not keep its whole batch
+        try:
+            event: events.AnyEvent | None = events.decode(data)
+        except msgspec.ValidationError:
+            event = None  # a kind of a newer protocol: kept and skipped
+        item = StreamEvent(frame.stream, frame.seq, event, len(data))
+        if event is not None and event.device == self.identity.device:
+            pending = self.outflow.with_counter(event.counter)
+            if pending is not None and pending.lane.stream == frame.stream:
+                # The answer was lost with its connection, and the event came before the answer to the repeat.
+                self.outflow.answered(pending.rid)
+                self._answer(effects, pending.waiter, messages.Sent(pending.rid, frame.seq, event.n, event.time))
+        effects += self.inflow.event(item, now)
+
+    def _sent(self, frame: messages.Sent, effects: list[Effect]) -> None:
+        pending = self.outflow.answered(frame.rid)
+        if pending is None:
+            return  # the answer to a repeat, after the answer
+        self._answer(effects, pending.waiter, frame)
+        mine = own.event_of(pending.frame, frame, self.identity.user, self.identity.device)
+        if mine is None:
+            return
+        item = StreamEvent(pending.lane.stream, frame.seq, mine.event, len(pending.data), True, mine.missing)
+        joins = isinstance(pending.frame, messages.Join)
+        effects += self.inflow.sent(item, not mine.fetchable, joins)
+        if mine.fetchable:
+            self.requests.ask(messages.FetchHistory(0, item.stream, frame.seq, False, 1), _Completion(item))
+
+    def _frame(self, frame: messages.ServerFrame, effects: list[Effect], now: float) -> None:
+        if isinstance(frame, messages.Welcome):
+            self._welcome(frame, effects, now)
+        elif isinstance(frame, messages.Error):
+            self._error(frame, effects, now)
+        elif isinstance(frame, messages.Heartbeat):
+            self._frames.append(codec.encode(messages.ClientHeartbeat(0)))
+        elif isinstance(frame, messages.GoingAway):
+            self._going = frame
+        elif isinstance(frame, Notice):
+            effects += [*self.inflow.caught_up(), frame] if isinstance(frame, messages.CaughtUp) else [frame]
+        else:
+            if isinstance(frame, messages.GroupState):
+                self.inflow.group_size(frame.stream, frame.member_count)
+            self._reply(frame, effects)
+
+    def _welcome(self, frame: messages.Welcome, effects: list[Effect], now: float) -> None:
+        if self.state is not State.HELLO or frame.rid != self._hello_rid:
+            return
+        self.state = State.OPEN
+        self.welcome = frame
+        self.identity.user, self.identity.device, self.identity.name = frame.user, frame.device, frame.name
+        if frame.token:
+            self.identity.token = frame.token
+        self.unsaved = True
+        limits = frame.limits
+        self.inflow.user = frame.user
+        self.inflow.window_events, self.inflow.window_bytes = limits.window_events, limits.window_bytes
+        self.outflow.window = max(1, min(outflow.WINDOW, limits.unanswered))
+        self._pace.limit(limits.commands_per_s, limits.burst, now)
+        self._hold_all = 0.0
+        self.outflow.connected()
+        self.requests.connected()
+        if self._watched:
+            again = messages.WatchPresence(self._new_rid(), tuple(sorted(self._watched)))
+            self._frames.append(codec.encode(again))
+        if self._looking:
+            self._frames.append(codec.encode(messages.Look(0, self._looking)))
+        effects.append(Connected(frame))
+
+    def _error(self, frame: messages.Error, effects: list[Effect], now: float) -> None:
+        error = codes.BY_NUMBER.get(frame.number) or codes.Error(frame.number, frame.symbol, frame.text)
+        refused = codes.Refused(error, frame.text, frame.retry_after_ms)
+        if frame.rid == self._hello_rid and self.state is State.HELLO:
+            self._refusal = refused
+            return
+        retry_after = frame.retry_after_ms / 1000
+        if error is codes.RATE_LIMITED:
+            self._hold_all = max(self._hold_all, now + retry_after)
+        if error.temporary and (
+            self.outflow.later(frame.rid, retry_after, now) or self.requests.later(frame.rid, retry_after, now)
+        ):
+            return
+        pending = self.outflow.answered(frame.rid)
+        if pending is not None:
+            self._answer(effects, pending.waiter, refused)
+        elif (request := self.requests.refused(frame.rid)) is not None:
+            self._resolve(request, refused, effects)
+
+    def _reply(self, frame: messages.ServerFrame, effects: list[Effect]) -> None:
+        """(Part of) an answer that is neither Sent nor Error."""
+        if (pending := self.outflow.answered(frame.rid)) is not None:
+            self._answer(effects, pending.waiter, frame)
+        elif (found := self.requests.answer(frame)) is not None:
+            self._resolve(*found, effects)
+
+    def _resolve(self, request: requests.Request, outcome: Any, effects: list[Effect]) -> None:
+        waiter = request.waiter
+        if not isinstance(waiter, _Completion):
+            self._answer(effects, waiter, outcome)
+            return
+        item = waiter.item
+        parts = outcome[0] if isinstance(outcome, tuple) else ()
+        if parts and isinstance(parts[0], messages.HistoryItem) and parts[0].seq == item.seq:
+            data = bytes(parts[0].event)
+            item = StreamEvent(item.stream, item.seq, events.decode(data), len(data), True)
+        effects += self.inflow.completed(item)
+
+    @staticmethod
+    def _answer(effects: list[Effect], waiter: Any, outcome: Any) -> None:
+        if waiter is not None:
+            effects.append(Answer(waiter, outcome))
+
+    # --- what to send -------------------------------------------------------------------------------------------------
+
+    def outgoing(self, now: float) -> list[bytes]:
+        """The WebSocket messages to send now. Call again after every input, and at `deadline`."""
+        frames, self._frames = self._frames, []
+        if self.state is State.OPEN:
+            assert self.welcome is not None
+            frames += [codec.encode(ack) for ack in self.inflow.acks(now)]
+            self._commands(frames, now)
+            if not frames and now - self._spoke >= self.welcome.heartbeat_s:
+                frames.append(codec.encode(messages.ClientHeartbeat(0)))
+        return self._joined(frames, now)
+
+    def closing(self, now: float) -> list[bytes]:
+        """The last messages before an orderly close: what the application has taken."""
+        if self.state is not State.OPEN:
+            return []
+        return self._joined([codec.encode(ack) for ack in self.inflow.acks(now, closing=True)], now)
+
+    def _commands(self, frames: list[bytes], now: float) -> None:
+        self._paced = False
+        if now < self._hold_all:
+            return
+        while self._pace.has(now):
+            request = self.requests.next(now)
+            pending = self.outflow.next(now) if request is None else None
+            if request is not None:
+                frames.append(codec.encode(request.frame))
+            elif pending is not None:
+                frames.append(pending.data)
+            else:
+                return
+            self._pace.take()
+        self._paced = True
+
+    def _joined(self, frames: list[bytes], now: float) -> list[bytes]:
+        """Frames -> messages: batches within the limits of size and count."""
+        if not frames:
+            return []
+        self._spoke = now
+        joined: list[bytes] = []
+        start = size = 0
+        for at, frame in enumerate(frames):
+            if at > start and (size + len(frame) > BATCH_BYTES or at - start == codec.MAX_BATCH):
+                joined.append(codec.batch(frames[start:at]))
+                start, size = at, 0
+            size += len(frame)
+        joined.append(codec.batch(frames[start:]))
+        return joined
+
+    def dead(self, now: float) -> bool:
+        """Whether the server was silent for so long that the connection counts as lost."""
+        if self.state is State.HELLO:
+            return now - self._began >= WELCOME_S
+        return self.state is State.OPEN and now >= self._silence_ends()
+
+    def not_read(self, now: float) -> None:
+        """The socket was not read until now, so that silence says nothing about the server."""
+        self._heard = now
+
+    def _silence_ends(self) -> float:
+        assert self.welcome is not None
+        return self._heard + 2 * self.welcome.heartbeat_s + GRACE_S
+
+    def deadline(self, now: float) -> float | None:
+        """When `outgoing` or `dead` has news without anything coming in; None without a connection."""
+        if self.state is State.HELLO:
+            return self._began + WELCOME_S
+        if self.state is not State.OPEN:
+            return None
+        assert self.welcome is not None
+        times = [self._spoke + self.welcome.heartbeat_s, self._silence_ends()]
+        acks = self.inflow.deadline()
+        if acks is not None:
+            times.append(acks)
+        ask, ask_again = self.requests.deadline()
+        if ask_again is not None:
+            times.append(ask_again)
+        unsent = [time for time in (ask, self.outflow.deadline()) if time is not None]
+        if unsent:
+            times.append(max(min(unsent), self._hold_all, self._pace.ready_at() if self._paced else 0.0))
+        return max(now, min(times))

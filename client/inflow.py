@@ -1,0 +1,233 @@
+"""The incoming half: which events the application gets, in which order, and what is acknowledged when.
+
+Per stream the seqs given out rise by one. What arrives again is dropped by its seq. Own events (made from `Sent`) take
+their place among the others; one that comes early waits for those before it, and so does everything behind an own event
+that is still being fetched. Time is a monotonic clock in seconds, given with each call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from client import errors, own
+from client.updates import StreamEvent
+from protocol import events, messages
+
+#: Seconds between two acknowledgements of a stream (contract.md, Delivery 8), and in groups above LARGE members.
+ACK_S = 0.1
+ACK_LARGE_S = 1.0
+LARGE = 32
+#: Streams named by one Ack frame: the limit of `messages.Ack.cursors`.
+MAX_CURSORS = 256
+
+
+class _Stream:
+    """`high`: highest seq given out. `sure`: the next one must be high + 1; not so before the first one of this run (a new
+    device begins at the head, a stored cursor may be older than the server's). `taken`, `acked`: by the application, to the
+    server. `early`: what waits for seqs before it; None stands for an own event that is being fetched."""
+
+    __slots__ = ("acked", "bytes", "early", "high", "n", "sure", "taken", "time")
+
+    def __init__(self, high: int = 0) -> None:
+        self.high = high
+        self.sure = False
+        self.taken = high
+        self.acked = high
+        self.bytes = 0
+        self.n = -1
+        self.time = 0
+        self.early: dict[int, StreamEvent | None] | None = None
+
+
+class Inflow:
+    """`strict`: raise ProtocolViolation where the server breaks the contract; otherwise `violations` collects the texts."""
+
+    def __init__(self, cursors: Iterable[tuple[bytes, int]] = (), strict: bool = False) -> None:
+        self.user = 0
+        self.violations: list[str] = []
+        self.window_events = 256
+        self.window_bytes = 256 * 1024
+        self._strict = strict
+        self._caught_up = False
+        self._streams = {stream: _Stream(seq) for stream, seq in cursors}
+        self._sizes: dict[bytes, int] = {}
+        self._dirty: dict[bytes, _Stream] = {}
+        self._due: float | None = None
+
+    # --- events -----------------------------------------------------------------------------------------------------
+
+    def event(self, item: StreamEvent, now: float) -> list[StreamEvent]:
+        """An Event frame came: what the application gets now, in order."""
+        stream = self._streams.get(item.stream)
+        if stream is None:
+            stream = self._streams[item.stream] = _Stream()
+        seq = item.seq
+        if seq == stream.high + 1 and stream.sure and stream.early is None:
+            return [self._give(stream, item)]
+        if seq <= stream.high:
+            if seq <= stream.taken:
+                # The server's cursor is behind: the last acknowledgement was lost with its connection. Say it again.
+                self._mark(item.stream, stream, now)
+            return []
+        early = stream.early if stream.early is not None else {}
+        if not stream.sure:
+            self._begin(stream, min((seq, *early)))
+        expected = stream.high + 1
+        while expected in early:
+            expected += 1
+        if seq <= expected:
+            early[seq] = item
+        else:
+            if not own.lets_in(item.event, self.user):
+                self._violation(f"gap in stream {item.stream.hex()}: expected seq {expected}, got {seq}")
+            return self._leap(stream, item)
+        stream.early = early
+        return self._flush(stream)
+
+    def sent(self, item: StreamEvent, complete: bool, jump: bool = False) -> list[StreamEvent]:
+        """An own command became `item`. `complete` False: hold its place; `completed` follows. `jump`: it made this user
+        a member, so that nothing before it is to be expected."""
+        stream = self._streams.get(item.stream)
+        if stream is None:
+            stream = self._streams[item.stream] = _Stream()
+        if item.seq <= stream.high:
+            return []
+        early = stream.early if stream.early is not None else {}
+        if item.seq in early:
+            return []
+        early[item.seq] = item if complete else None
+        stream.early = early
+        if jump or (not stream.sure and (self._caught_up or item.seq == 1)):
+            # Sent comes in seq order, so nothing before it is under way; before caught_up that cannot be told.
+            self._begin(stream, min(early))
+        return self._flush(stream)
+
+    def completed(self, item: StreamEvent) -> list[StreamEvent]:
+        """The own event whose place was held is known now."""
+        stream = self._streams[item.stream]
+        if stream.early is None or stream.early.get(item.seq, item) is not None:
+            return []  # it came as an Event frame meanwhile
+        stream.early[item.seq] = item
+        return self._flush(stream)
+
+    def caught_up(self) -> list[StreamEvent]:
+        """CaughtUp came: own events of streams from which nothing else came stand at their heads."""
+        self._caught_up = True
+        given: list[StreamEvent] = []
+        for stream in self._streams.values():
+            if stream.early and not stream.sure:
+                self._begin(stream, min(stream.early))
+                given += self._flush(stream)
+        return given
+
+    def disconnected(self) -> None:
+        """The connection is over: the next one catches up anew."""
+        self._caught_up = False
+
+    @staticmethod
+    def _begin(stream: _Stream, seq: int) -> None:
+        """Go on at `seq`, wherever the stream stood before."""
+        stream.high = seq - 1
+        stream.sure = True
+        stream.n = -1
+
+    def _leap(self, stream: _Stream, item: StreamEvent) -> list[StreamEvent]:
+        """Give out what waits before `item`, and go on there."""
+        early = stream.early or {}
+        before = [waiting for _, waiting in sorted(early.items()) if waiting is not None and waiting.seq < item.seq]
+        given = [self._give(stream, waiting) for waiting in before]
+        stream.early = {seq: waiting for seq, waiting in early.items() if seq > item.seq}
+        self._begin(stream, item.seq)
+        given.append(self._give(stream, item))
+        return given + self._flush(stream)
+
+    def _flush(self, stream: _Stream) -> list[StreamEvent]:
+        given: list[StreamEvent] = []
+        early = stream.early
+        assert early is not None
+        while (item := early.get(stream.high + 1)) is not None:
+            del early[item.seq]
+            given.append(self._give(stream, item))
+        if not early:
+            stream.early = None
+        return given
+
+    def _give(self, stream: _Stream, item: StreamEvent) -> StreamEvent:
+        event = item.event
+        if event is not None:
+            if stream.n >= 0:
+                n = stream.n + (type(event) is events.Message)
+                if event.n != n or event.time < stream.time:
+                    self._violation(
+                        f"stream {item.stream.hex()} seq {item.seq}: n {event.n} and time {event.time} after "
+                        f"n {stream.n} and time {stream.time}"
+                    )
+            stream.n = event.n
+            stream.time = event.time
+            if item.stream in self._sizes or type(event) is events.GroupCreated:
+                self._count(item.stream, event)
+        else:
+            stream.n = -1
+        stream.high = item.seq
+        return item
+
+    def _violation(self, text: str) -> None:
+        if self._strict:
+            raise errors.ProtocolViolation(text)
+        self.violations.append(text)
+
+    # --- acknowledgements -------------------------------------------------------------------------------------------
+
+    def taken(self, item: StreamEvent, now: float) -> None:
+        """The application has taken `item` (and everything before it in its stream)."""
+        stream = self._streams[item.stream]
+        if item.seq <= stream.taken or "kind" in item.missing:
+            return  # an unknown kind of own event: a request to join, in a stream that is not read (yet)
+        stream.taken = item.seq
+        stream.bytes += item.size
+        full = (stream.taken - stream.acked) * 2 >= self.window_events or stream.bytes * 2 >= self.window_bytes
+        self._mark(item.stream, stream, now, at_once=full)
+
+    def _mark(self, name: bytes, stream: _Stream, now: float, at_once: bool = False) -> None:
+        self._dirty[name] = stream
+        due = now if at_once else now + (ACK_LARGE_S if self._sizes.get(name, 0) > LARGE else ACK_S)
+        if self._due is None or due < self._due:
+            self._due = due
+
+    def deadline(self) -> float | None:
+        """When `acks` has something to send, or None."""
+        return self._due
+
+    def acks(self, now: float, closing: bool = False) -> list[messages.Ack]:
+        """The Ack frames that are due: one with every dirty stream (more only beyond MAX_CURSORS)."""
+        if self._due is None or (now < self._due and not closing):
+            return []
+        cursors = [(name, stream.taken) for name, stream in self._dirty.items() if stream.taken > 0]
+        for stream in self._dirty.values():
+            stream.acked = stream.taken
+            stream.bytes = 0
+        self._dirty.clear()
+        self._due = None
+        return [messages.Ack(0, tuple(cursors[at : at + MAX_CURSORS])) for at in range(0, len(cursors), MAX_CURSORS)]
+
+    def cursors(self) -> dict[bytes, int]:
+        """What the application has taken: stream -> seq. What a store keeps."""
+        return {name: stream.taken for name, stream in self._streams.items() if stream.taken}
+
+    # --- group sizes, for the pace of acknowledgements ----------------------------------------------------------------
+
+    def group_size(self, stream: bytes, members: int) -> None:
+        """A GroupState told how many members a group has."""
+        self._sizes[stream] = members
+
+    def _count(self, stream: bytes, event: events.AnyEvent) -> None:
+        size = self._sizes.get(stream, 0)
+        if isinstance(event, events.GroupCreated):
+            size = len(event.members) + 1
+        elif isinstance(event, events.MembersAdded):
+            size += len(event.users)
+        elif isinstance(event, events.MemberJoined):
+            size += 1
+        elif isinstance(event, events.MemberRemoved | events.MemberLeft):
+            size -= 1
+        self._sizes[stream] = size

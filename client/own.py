@@ -1,0 +1,110 @@
+"""What a device's own commands become, told from the command and its answer alone.
+
+`Sent` stands for the event on the device that sent the command, so that a body does not travel twice. The client makes the
+event itself. It is the event that all others see, except for fields that the server alone can know; those are named in
+`Own.missing` and hold the client's best knowledge. Where history can tell, `fetchable` says so, and the event is fetched
+before it is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from protocol import events, ids, messages
+
+#: Frame numbers of the commands whose stream is the account stream of who sends them.
+ACCOUNT_COMMANDS = range(40, 55)
+
+
+@dataclass(slots=True, frozen=True)
+class Own:
+    """The event of an own command. `missing`: fields that only the server knows. `fetchable`: history has the whole."""
+
+    event: events.AnyEvent
+    missing: tuple[str, ...] = ()
+    fetchable: bool = False
+
+
+def stream_of(command: messages.Change, user: int, device: int) -> bytes:
+    """The stream that numbers the command. Its counter must be set."""
+    if isinstance(command, messages.CreateGroup):
+        return ids.group_stream(device, command.counter)
+    if messages.number_of(command) in ACCOUNT_COMMANDS:
+        return ids.account_stream(user)
+    stream: bytes = getattr(command, "stream")  # noqa: B009 - every other command has it, the base class has not
+    return stream
+
+
+def event_of(command: messages.Change, sent: messages.Sent, user: int, device: int) -> Own | None:
+    """The event that `command` became. None for a command that has no event this client could name (DeleteAccount)."""
+    make = _MAKERS.get(type(command))
+    return None if make is None else make(command, (sent.n, sent.time, user, device, command.counter))
+
+
+_Head = tuple[int, int, int, int, int]
+_Maker = Callable[[Any, _Head], Own]
+
+
+def _leave(_: messages.Leave, head: _Head) -> Own:
+    return Own(events.MemberLeft(*head), ("successor",), fetchable=True)
+
+
+def _answer_join(c: messages.AnswerJoin, head: _Head) -> Own:
+    if not c.accept:
+        return Own(events.JoinRefused(*head, c.user))
+    return Own(events.MemberJoined(*head, c.user, 0), ("invite",), fetchable=True)
+
+
+_MAKERS: dict[type[messages.Change], _Maker] = {
+    messages.Send: lambda c, h: Own(events.Message(*h, c.body, c.reply_to, 0, 0, c.flags), ("expires_at",)),
+    messages.Edit: lambda c, h: Own(events.Edited(*h, c.target, c.body)),
+    messages.Delete: lambda c, h: Own(events.Deleted(*h, c.target)),
+    messages.React: lambda c, h: Own(events.Reacted(*h, c.target, c.emoji)),
+    messages.Forward: lambda c, h: Own(
+        events.Message(*h, events.NIL, 0, 1, 0, c.flags), ("body", "hops", "expires_at"), fetchable=True
+    ),
+    messages.SetTimer: lambda c, h: Own(events.TimerChanged(*h, c.seconds)),
+    messages.AcceptRequest: lambda _, h: Own(events.RequestAccepted(*h)),
+    messages.CreateGroup: lambda c, h: Own(
+        events.GroupCreated(*h, c.title, c.description, c.picture, c.members),
+        ("members",) if c.members else (),
+        fetchable=bool(c.members),
+    ),
+    messages.AddMembers: lambda c, h: Own(events.MembersAdded(*h, c.users), ("users",), fetchable=True),
+    messages.RemoveMember: lambda c, h: Own(events.MemberRemoved(*h, c.user, c.ban)),
+    messages.Leave: _leave,
+    messages.SetRole: lambda c, h: Own(events.RoleChanged(*h, c.user, c.role)),
+    messages.SetGroupProfile: lambda c, h: Own(events.GroupProfileChanged(*h, c.title, c.description, c.picture)),
+    messages.SetPermissions: lambda c, h: Own(events.PermissionsChanged(*h, c.permissions)),
+    messages.CreateInvite: lambda c, h: Own(events.InviteCreated(*h, c.counter, c.uses, c.expires_at, c.approval)),
+    messages.RevokeInvite: lambda c, h: Own(events.InviteRevoked(*h, c.invite)),
+    # Not a member while approval is waited for: history then refuses, and this is what is left.
+    messages.Join: lambda _, h: Own(events.JoinRequested(*h, 1), ("kind", "invite"), fetchable=True),
+    messages.AnswerJoin: _answer_join,
+    messages.Unban: lambda c, h: Own(events.Unbanned(*h, c.user)),
+    messages.SetProfile: lambda c, h: Own(events.ProfileChanged(*h, c.profile)),
+    # The server enforces its profile of names (RFC 8265), which may write this one otherwise.
+    messages.Rename: lambda c, h: Own(events.Renamed(*h, c.name), ("name",)),
+    messages.SetContact: lambda c, h: Own(events.ContactSet(*h, c.user, c.label, c.on)),
+    messages.SetBlock: lambda c, h: Own(events.BlockSet(*h, c.user, c.on)),
+    messages.SetPrivacy: lambda c, h: Own(events.PrivacySet(*h, c.privacy)),
+    messages.RenameDevice: lambda c, h: Own(events.DeviceRenamed(*h, c.device, c.name)),
+    messages.RevokeDevice: lambda c, h: Own(events.DeviceRevoked(*h, c.device)),
+    messages.SetConversation: lambda c, h: Own(events.ConversationSet(*h, c.stream, c.pinned, c.muted_until, c.archived)),
+    messages.Clear: lambda c, h: Own(events.Cleared(*h, c.stream, c.upto, c.delete)),
+    messages.SetDraft: lambda c, h: Own(events.DraftSet(*h, c.stream, c.text, c.reply_to)),
+    messages.Keep: lambda c, h: Own(events.Kept(*h, c.stream, c.seq, c.starred, c.pinned)),
+    messages.Hide: lambda c, h: Own(events.Hidden(*h, c.stream, c.seqs)),
+    messages.ChangePassword: lambda c, h: Own(events.PasswordChanged(*h, c.revoke_others)),
+}
+
+
+def lets_in(event: events.AnyEvent | None, user: int) -> bool:
+    """Whether `event` makes `user` a member: a member's interval begins there, and a reader may jump to it."""
+    if isinstance(event, events.GroupCreated):
+        return True
+    if isinstance(event, events.MembersAdded):
+        return user in event.users
+    return isinstance(event, events.MemberJoined) and event.user == user

@@ -1,0 +1,76 @@
+"""What comes out of the client's core: updates for the application, answers for who waits, and how a connection ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from protocol import events, messages
+
+
+@dataclass(slots=True, frozen=True)
+class StreamEvent:
+    """Event `seq` of `stream`. `event` is None for a kind that this program does not know. `size`: bytes on the wire.
+
+    `own`: made here, from a command of this device and its `Sent`. `missing` then names the fields that only the server
+    knows and that could not be fetched; they hold the best this device can say."""
+
+    stream: bytes
+    seq: int
+    event: events.AnyEvent | None
+    size: int
+    own: bool = False
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, frozen=True)
+class Connected:
+    """Let in. What was missed follows, then `CaughtUp`."""
+
+    welcome: messages.Welcome
+
+
+@dataclass(slots=True, frozen=True)
+class Disconnected:
+    """The connection is over; the next try comes in `retry_in_s` seconds."""
+
+    reason: str
+    retry_in_s: float
+
+
+Notice = (
+    messages.CaughtUp
+    | messages.Receipt
+    | messages.ReceiptCount
+    | messages.MemberTyping
+    | messages.Presence
+    | messages.Ephemeral
+)
+
+Update = StreamEvent | Notice | Connected | Disconnected
+
+
+@dataclass(slots=True, frozen=True)
+class Answer:
+    """`outcome` for whoever waits: what the server answered, or the exception to raise."""
+
+    waiter: Any
+    outcome: Any
+
+
+Effect = Update | Answer
+
+
+@dataclass(slots=True, frozen=True)
+class Retry:
+    """Connect again in `delay_s`, to `url` if it is not ""."""
+
+    delay_s: float
+    url: str = ""
+
+
+@dataclass(slots=True, frozen=True)
+class End:
+    """Do not come back."""
+
+    error: Exception

@@ -1,0 +1,251 @@
+"""A server in memory that keeps the delivery contract, and nothing else: what the client is tested against.
+
+It is synchronous and has no clock: frames go in, frames come out of each `Link`. A test cuts links, loses what stands in
+`Link.out`, and plants refusals with `refuse`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import msgspec
+
+from client import own
+from protocol import codec, codes, connection, events, ids, messages
+
+LIMITS = messages.Limits(
+    frame=65536,
+    body=16384,
+    window_events=256,
+    window_bytes=262144,
+    commands_per_s=0,
+    burst=0,
+    unanswered=64,
+    group_members=1024,
+    subscriptions=256,
+    edit_window_s=900,
+)
+
+
+@dataclass
+class Log:
+    """One stream. `answers`: (device, counter) -> (seq, bytes of the command), the last 64 of each device."""
+
+    entries: list[bytes] = field(default_factory=list)
+    n: int = 0
+    answers: dict[int, dict[int, tuple[int, bytes]]] = field(default_factory=lambda: defaultdict(dict))
+    joined: dict[int, int] = field(default_factory=dict)  # user -> first seq that the user may read
+
+
+@dataclass
+class Link:
+    """One connection. `out`: what the server has said and the network has not delivered yet."""
+
+    server: Server
+    out: list[bytes] = field(default_factory=list)
+    user: int = 0
+    device: int = 0
+    open: bool = True
+    closed: codes.Close | None = None
+    received: list[messages.ClientFrame] = field(default_factory=list)
+
+    def say(self, frame: messages.Frame) -> None:
+        if self.open:
+            self.out.append(codec.encode(frame))
+
+    def receive(self, data: bytes) -> None:
+        """One WebSocket message of the client."""
+        assert len(data) <= codec.MAX_MESSAGE
+        for part in codec.split(data) if codec.is_batch(data) else [msgspec.Raw(data)]:
+            raw = bytes(part)
+            frame = codec.decode_client(raw)
+            self.received.append(frame)
+            self.server.command(self, frame, raw)
+
+    def close(self, reason: codes.Close) -> None:
+        self.closed = reason
+        self.cut()
+
+    def cut(self) -> None:
+        """The connection is over, for the server too."""
+        self.open = False
+        self.server.links.discard(id(self))
+        self.server.by_id.pop(id(self), None)
+
+
+class Server:
+    def __init__(self, limits: messages.Limits = LIMITS) -> None:
+        self.limits = limits
+        self.time = 1_000_000
+        self.links: set[int] = set()
+        self.by_id: dict[int, Link] = {}
+        self.logs: dict[bytes, Log] = defaultdict(Log)
+        self.users: dict[str, tuple[int, str]] = {}
+        self.devices: dict[bytes, tuple[int, int, str]] = {}  # token -> user, device, name
+        self.requests: dict[bytes, bytes] = {}  # request of a log-in -> token
+        self.cursors: dict[tuple[int, bytes], int] = {}
+        self.refuse: list[codes.Refused] = []  # answers to the next commands, instead of carrying them out
+        self.heartbeat_s = 25
+
+    def connect(self) -> Link:
+        link = Link(self)
+        self.links.add(id(link))
+        self.by_id[id(link)] = link
+        return link
+
+    def command(self, link: Link, frame: messages.ClientFrame, raw: bytes) -> None:
+        if not link.open:
+            return
+        if isinstance(frame, messages.Hello):
+            self._hello(link, frame)
+        elif isinstance(frame, messages.Ack):
+            for stream, seq in frame.cursors:
+                assert seq <= len(self.logs[stream].entries), "acknowledged what was never said"
+                key = (link.device, stream)
+                self.cursors[key] = max(self.cursors.get(key, 0), seq)
+        elif isinstance(frame, messages.ClientHeartbeat | messages.Typing | messages.Look):
+            pass
+        elif self.refuse:
+            link.say(connection.error_frame(frame.rid, self.refuse.pop(0)))
+        elif isinstance(frame, messages.Change):
+            self._change(link, frame, raw)
+        elif isinstance(frame, messages.Open):
+            stream = ids.direct_stream(link.user, frame.user)
+            log = self.logs[stream]
+            link.say(messages.Opened(frame.rid, stream, len(log.entries), log.n, 0, 0, ()))
+        elif isinstance(frame, messages.FetchHistory):
+            self._history(link, frame)
+        elif isinstance(frame, messages.Logout):
+            self.devices = {token: who for token, who in self.devices.items() if who[1] != link.device}
+            link.close(codes.REVOKED)
+        else:
+            link.say(messages.Done(frame.rid))
+
+    # --- who is it ----------------------------------------------------------------------------------------------------
+
+    def _hello(self, link: Link, hello: messages.Hello) -> None:
+        credential = hello.credential
+        token = b""
+        if isinstance(credential, messages.TokenCredential):
+            token = credential.token
+        elif isinstance(credential, messages.RegisterCredential | messages.PasswordCredential):
+            token = self.requests.get(credential.request, b"") or self._device(link, hello.rid, credential)
+        if token not in self.devices:
+            if link.open and not link.out:
+                link.say(connection.error_frame(hello.rid, codes.Refused(codes.BAD_CREDENTIALS)))
+            link.close(codes.REFUSED)
+            return
+        link.user, link.device, name = self.devices[token]
+        new = b"" if isinstance(credential, messages.TokenCredential) else token
+        link.say(
+            messages.Welcome(
+                hello.rid, 1, b"session", link.user, link.device, name, new, self.heartbeat_s, self.limits, self.time
+            )
+        )
+        for stream, log in self.logs.items():
+            self._offer(link, stream, self.cursors.get((link.device, stream), 0) + 1, len(log.entries))
+        link.say(messages.CaughtUp(0))
+
+    def _device(self, link: Link, rid: int, credential: messages.RegisterCredential | messages.PasswordCredential) -> bytes:
+        if isinstance(credential, messages.RegisterCredential):
+            if credential.name in self.users:
+                link.say(connection.error_frame(rid, codes.Refused(codes.NAME_TAKEN)))
+                return b""
+            user = len(self.users) + 1
+            self.users[credential.name] = (user, credential.password)
+            self.logs[ids.account_stream(user)].joined[user] = 1
+        user, password = self.users.get(credential.name, (0, ""))
+        if password != credential.password:
+            return b""
+        device = 1001 + len(self.requests)
+        token = b"token-of-device-" + str(device).encode()
+        self.devices[token] = (user, device, credential.name)
+        self.requests[credential.request] = token
+        for stream, log in self.logs.items():
+            if user in log.joined:
+                self.cursors[device, stream] = len(log.entries)
+        return token
+
+    # --- streams ------------------------------------------------------------------------------------------------------
+
+    def _change(self, link: Link, frame: messages.Change, raw: bytes) -> None:
+        if isinstance(frame, messages.Send) and frame.flags & events.Flag.EPHEMERAL:
+            link.say(messages.Done(frame.rid))
+            return
+        stream = own.stream_of(frame, link.user, link.device)
+        log = self.logs[stream]
+        answers = log.answers[link.device]
+        if frame.counter in answers:
+            seq, before = answers[frame.counter]
+            if before != raw:
+                link.say(connection.error_frame(frame.rid, codes.Refused(codes.COUNTER_REUSED)))
+                return
+            event = events.decode(log.entries[seq - 1])
+            link.say(messages.Sent(frame.rid, seq, event.n, event.time))
+            return
+        if len(answers) >= 64 and frame.counter < min(answers):
+            link.say(connection.error_frame(frame.rid, codes.Refused(codes.ALREADY)))
+            return
+        event = self._event_of(stream, log, frame, link)
+        seq = len(log.entries)
+        answers[frame.counter] = (seq, raw)
+        if len(answers) > 64:
+            del answers[min(answers)]
+        link.say(messages.Sent(frame.rid, seq, event.n, event.time))
+        for other in self.by_id.values():
+            if other is not link and other.user:
+                self._offer(other, stream, seq, seq)
+
+    def _event_of(self, stream: bytes, log: Log, frame: messages.Change, link: Link) -> events.AnyEvent:
+        """Append the event that the command becomes."""
+        if ids.kind(stream) is ids.Kind.DIRECT:
+            log.joined |= dict.fromkeys(ids.parties(stream), 1)
+        self.time += 1
+        log.n += isinstance(frame, messages.Send | messages.Forward)
+        sent = messages.Sent(0, 0, log.n, self.time)
+        mine = own.event_of(frame, sent, link.user, link.device)
+        assert mine is not None
+        event = mine.event
+        if isinstance(frame, messages.Forward):
+            source = events.decode(self.logs[frame.source].entries[frame.target - 1])
+            assert isinstance(source, events.Message)
+            assert isinstance(event, events.Message)
+            event.body, event.hops = source.body, source.hops + 1
+        log.entries.append(events.encode(event))
+        members = event.members if isinstance(event, events.GroupCreated) else ()
+        members += event.users if isinstance(event, events.MembersAdded) else ()
+        for user in (*members, link.user):
+            log.joined.setdefault(user, len(log.entries))
+        return event
+
+    def append(self, stream: bytes, event: events.AnyEvent) -> None:
+        """An event that no connected device caused."""
+        log = self.logs[stream]
+        log.n = event.n
+        log.entries.append(events.encode(event))
+        if ids.kind(stream) is ids.Kind.DIRECT:
+            log.joined |= dict.fromkeys(ids.parties(stream), 1)
+        for link in list(self.by_id.values()):
+            self._offer(link, stream, len(log.entries), len(log.entries))
+
+    def _offer(self, link: Link, stream: bytes, first: int, last: int) -> None:
+        log = self.logs[stream]
+        joined = log.joined.get(link.user)
+        if joined is not None:
+            for seq in range(max(first, joined), last + 1):
+                link.say(messages.Event(0, stream, seq, msgspec.Raw(log.entries[seq - 1])))
+
+    def _history(self, link: Link, frame: messages.FetchHistory) -> None:
+        log = self.logs[frame.stream]
+        if link.user not in log.joined:
+            link.say(connection.error_frame(frame.rid, codes.Refused(codes.NOT_ALLOWED)))
+            return
+        last = len(log.entries)
+        start = frame.start or last
+        seqs = range(start, 0, -1) if frame.newest_first else range(start, last + 1)
+        page = seqs[: frame.limit]
+        for seq in page:
+            link.say(messages.HistoryItem(frame.rid, frame.stream, seq, msgspec.Raw(log.entries[seq - 1])))
+        more = len(seqs) > len(page)
+        link.say(messages.PageEnd(frame.rid, more, seqs[frame.limit] if more else 0))
