@@ -442,7 +442,7 @@ class FetchConversations(Frame, tag=61):
 
 class FetchHistory(Frame, tag=62):
     """Messages and group changes in their current state, from seq `start` on, towards the past or the future. `start` 0: from
-    the newest. Answered with HistoryItem and Gone frames and PageEnd."""
+    the newest, or towards the future from the oldest. Answered with HistoryItem and Gone frames and PageEnd."""
 
     stream: StreamId
     start: Number = 0

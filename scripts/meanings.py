@@ -110,7 +110,7 @@ _SPECIFIC = {
     "ExportPart.name": "what the piece is",
     "FetchConversations.after": "stream id after which to begin; empty: from the first",
     "FetchHistory.newest_first": "true: towards the past; false: towards the future",
-    "FetchHistory.start": "first seq to consider, itself included; 0: from the newest",
+    "FetchHistory.start": "first seq to consider, itself included; 0: the end of the history",
     "FetchMembers.after": "user id after which to begin",
     "FindUsers.prefix": "beginning of the user name",
     "Fold.body": "the body after the last edit; nil: not edited",
