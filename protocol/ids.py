@@ -32,6 +32,7 @@ class Kind(IntEnum):
     ACCOUNT = ACCOUNT[0]
 
 
+_KINDS = {DIRECT: Kind.DIRECT, GROUP: Kind.GROUP, ACCOUNT: Kind.ACCOUNT}
 _LENGTH = {Kind.DIRECT: 1 + 2 * _WIDTH, Kind.GROUP: 1 + 2 * _WIDTH, Kind.ACCOUNT: 1 + _WIDTH}
 
 
@@ -67,13 +68,12 @@ def account_stream(user: int) -> bytes:
 
 def kind(stream: bytes) -> Kind:
     """What the stream is; BadStream if it is none that this server makes."""
-    try:
-        found = Kind(stream[0])
-    except (IndexError, ValueError):
-        raise BadStream("unknown kind of stream") from None
+    found = _KINDS.get(stream[:1])
+    if found is None:
+        raise BadStream("unknown kind of stream")
     if len(stream) != _LENGTH[found]:
         raise BadStream("a stream id of the wrong length")
-    first, second = stream[1:8], stream[8:15]  # big-endian bytes compare as their numbers do
+    first, second = stream[1:8], stream[8:]  # big-endian bytes compare as their numbers do
     if not _LOWEST <= first <= _HIGHEST or (second and not _LOWEST <= second <= _HIGHEST):
         raise BadStream("a number in the stream id is outside 1..2**53-1")
     if found is Kind.DIRECT and first > second:
