@@ -90,7 +90,7 @@ class Group(messaging.Messaging):
         self.invites: dict[int, Invite] = {}
         self.requests: dict[int, int] = {}
         self.owed: dict[int, tuple[int, bool]] = {}
-        self._members_changed = False
+        self._members_changed = True  # they are not stored yet
 
     # --- who may --------------------------------------------------------------------------------------------------------
 
@@ -379,6 +379,7 @@ class Group(messaging.Messaging):
         self.banned = set(core.banned)
         self.invites, self.requests, self.owed = core.invites, core.requests, core.owed
         members = _members_decoder.decode(parts[MEMBERS])
+        self._members_changed = False
         self.standing = {user: Standing(role, joined) for user, role, joined in members}
         self.delivered = {user: standing.joined for user, standing in self.standing.items()}
         self.read = dict(self.delivered)

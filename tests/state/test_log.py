@@ -183,7 +183,7 @@ class LogMachine(RuleBasedStateMachine):
 
 
 TestLogMachine = LogMachine.TestCase
-TestLogMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestLogMachine.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
 
 
 def test_a_command_without_counter_is_refused() -> None:

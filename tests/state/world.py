@@ -161,9 +161,6 @@ class Host(Generic[L]):
         if not batch:
             return
         self.store(batch)
-        for accepted in batch:
-            if isinstance(accepted.event, events.Message) and isinstance(self.state, messaging.Messaging):
-                self.disk.mark(accepted.event.sender, accepted.seq, accepted.seq)
         self.state.stored(batch[-1].seq)
 
     def store(self, batch: list[log.Accepted]) -> None:
@@ -182,6 +179,9 @@ class Host(Generic[L]):
             [mention for accepted in batch for mention in accepted.mentions],
         )
         assert self.disk.append(append) is records.Result.STORED
+        for accepted in batch:  # in the same commit: own messages move the own marks
+            if isinstance(accepted.event, events.Message) and isinstance(self.state, messaging.Messaging):
+                self.disk.mark(accepted.event.sender, accepted.seq, accepted.seq)
 
     def snapshot(self) -> None:
         self.flush()
