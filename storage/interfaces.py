@@ -4,7 +4,8 @@ Rules that hold for all of them:
 
 * No call spans the data of two users or two streams, except where its docstring says so; nothing needs a join across users.
 * A call that returns normally is durable (embedded: committed with `synchronous=FULL`; scaled out: quorum).
-* `Unavailable` means nothing changed. `OutcomeUnknown` means repeat the same call; every write here is idempotent.
+* `Unavailable` means nothing changed. `OutcomeUnknown` means repeat the same call; every write here is idempotent
+  (`take_code` apart).
 * Reads never wait for writes to finish and never see half a write.
 * An event whose checksum is wrong raises `Damaged`; it is never returned.
 * All methods are coroutines, called from the node's event loop, and never block it.
@@ -26,7 +27,7 @@ class LogStore(Protocol):
 
         Writes of one stream are applied in batch order; order between streams is free. An `Append`
         - with epoch below the stream's is FENCED; a higher one becomes the stream's;
-        - whose events already stand at those seqs with equal bytes is STORED (a repeat);
+        - whose events already stand at those seqs with equal bytes (as itself erases them) is STORED (a repeat);
         - whose first_seq is not head + 1 otherwise is CONFLICT.
         One bad write does not spoil the others: they are tried again apart. Never raises for the store's
         own trouble: that is FAILED (definite) or UNKNOWN."""
@@ -129,13 +130,15 @@ class AccountStore(Protocol):
         ...
 
     async def use_token(self, token: records.Token) -> None:
-        """First use of a successor: it becomes the only token of its device. Idempotent."""
+        """First use of a successor: it becomes the only token of its device. Idempotent; NoSuch when it was replaced or
+        revoked meanwhile."""
         ...
 
     async def add_code(self, code: records.Code) -> None: ...
 
     async def take_code(self, digest: bytes, purpose: str, now: int) -> records.Code:
-        """Use a code once, atomically; NoSuch when unknown, used up, past its date or of another purpose."""
+        """Use a code once, atomically, and return it with the uses that are left; NoSuch when unknown, used up, past its date
+        or of another purpose. The one write that is not idempotent: a repeat after OutcomeUnknown may find it used up."""
         ...
 
     async def last_seen(self, user: int) -> int:

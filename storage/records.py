@@ -212,8 +212,8 @@ class Item:
 
 @dataclass(slots=True, frozen=True)
 class Behind:
-    """A stream in which a device has events to come: its cursor, the head, and the intervals
-    [(joined, removed)] it may read."""
+    """A stream in which a device has events to come: its cursor, the head (the last readable
+    seq, for one who was removed), and the intervals [(joined, removed)] it may read."""
 
     stream: bytes
     cursor: int
@@ -225,8 +225,11 @@ class Behind:
 class Summary:
     """One row of a user's conversation list, as of what is durable.
 
-    `read_n` is the n at the user's own read mark (own sends count as read); unread = n - read_n. `mentions` counts the
-    user's mentions beyond the read mark. `last` is the newest item the user may read, if any."""
+    For one who was removed, `head` and `n` are those of the last readable seq, and `time` is 0 (that of `last` is in its
+    bytes): of what came after, not even the count is told. `read` is the stored mark; `read_n` is the n at that mark, or at
+    the seq before the last joining if that is later, so unread = n - read_n counts nothing from before. The owner of the
+    stream writes the mark for own sends. `mentions` counts the user's mentions beyond the same place. `last` is the newest
+    item the user may read, if any."""
 
     stream: bytes
     head: int
@@ -297,7 +300,7 @@ class Code:
     purpose: str  # "invite" | "reset"
     user: int  # reset: whose; invite: who issued it (0: the operator)
     uses: int
-    expires_at: int
+    expires_at: int  # 0: never
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """When what was erased has to leave the files too.
 
 An erased body is overwritten in its row at once. Older copies of the page stand on in the log until it is cut, and scraps may
-stand inside other pages until those are wiped (see `scrub`). Neither stalls a commit: the log is cut a few seconds after an
+stand inside other pages until those are wiped (see `scrub`). Neither stalls a commit: the log is cut a little after an
 erasure, so that many share the work; the pages are wiped later, slice by slice with pauses, since a pass reads the whole file.
 `meta.unwiped` counts the erasures since the last full pass, so that a restart does not forget one.
 """
@@ -14,8 +14,9 @@ import pathlib
 from storage import errors
 from storage.sqlite import checkpoints, ledger, scrub, writer
 
-#: Between an erasure and the cutting of the log, in seconds.
-CUT_SECONDS = 5.0
+#: Between an erasure and the cutting of the log, in seconds. A log that was cut has to grow again, which makes small commits
+#: half as fast (the file system allots blocks at every sync), so it is not cut all the time.
+CUT_SECONDS = 30.0
 
 #: Between an erasure and the beginning of the pass that wipes pages, in seconds: a pass reads the whole file.
 WIPE_SECONDS = 600.0

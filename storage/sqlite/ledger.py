@@ -12,8 +12,8 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-from storage import errors, records
-from storage.sqlite import connection, feed, rows, statements
+from storage import records
+from storage.sqlite import connection, feed, statements
 
 #: Streams whose heads are remembered; about 350 bytes each. The oldest go first; one that is met again costs one SELECT.
 MOST_HEADS = 16_384
@@ -188,8 +188,14 @@ class Ledger:
         head.item = item
 
     def _repeat(self, write: records.Append, head: Head, pending: Pending) -> records.Outcome:
-        """Events for other seqs than the next: they stand there already, byte for byte, or they are out of place."""
+        """Events for other seqs than the next: they stand there already, byte for byte, or they are out of place.
+
+        An event that the append itself erases stands there erased. One that somebody else has erased meanwhile is other bytes
+        and a conflict: the owner loads the stream again and finds by its counter that the command was taken."""
         wanted = [bytes(event.data) for event in write.events]
+        for erasure in write.erase:
+            if 0 <= erasure.seq - write.first_seq < len(wanted):
+                wanted[erasure.seq - write.first_seq] = erasure.redact(wanted[erasure.seq - write.first_seq])
         last = write.first_seq + len(wanted) - 1
         if wanted and write.first_seq > 0 and last <= head.head:
             self._events(pending)
@@ -231,10 +237,12 @@ class Ledger:
     def erase_expired(self, now: int, redact: records.Redact, most: int) -> int:
         """Erase up to `most` events whose time has come, the longest overdue first; returns how many."""
         due = self.conn.execute(
-            "SELECT sid, seq FROM events WHERE expires > 0 AND expires <= ? ORDER BY expires LIMIT ?", (now, most)
+            "SELECT e.sid, e.seq, s.id FROM events AS e JOIN streams AS s ON s.sid = e.sid"
+            " WHERE e.expires > 0 AND e.expires <= ? ORDER BY e.expires LIMIT ?",
+            (now, most),
         ).fetchall()
-        for sid, seq in due:
-            self.erase(rows.stream_of(self.conn, sid), sid, seq, redact)
+        for sid, seq, stream in due:
+            self.erase(stream, sid, seq, redact)
             self.conn.execute("DELETE FROM parts WHERE sid = ? AND key = ?", (sid, records.fold_key(seq)))
         return len(due)
 
@@ -251,7 +259,7 @@ class Ledger:
             seen = (write.user, write.device)
             pending.seen[seen] = max(write.time, pending.seen.get(seen, 0))
         else:
-            raise errors.StorageError(f"{type(write).__name__} is nothing that a store writes")
+            raise TypeError(f"{type(write).__name__} is nothing that a store writes")
 
     def _events(self, pending: Pending) -> None:
         if pending.events:

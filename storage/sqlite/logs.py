@@ -76,7 +76,7 @@ def page(
     total = 0
     query = _PAGE_DOWN if newest_first else _PAGE_UP
     low, high = max(first, 1), last
-    step = _STEP * max_items
+    step = max(_STEP * max_items, 1)
     while low <= high:
         found = conn.execute(query, (sid, low, high, step)).fetchall()
         items = [row for row in found if row[1] < records.FIRST_CHANGE_KIND]

@@ -159,13 +159,13 @@ class Writer:
         for job in group:
             try:
                 answers.append((job.future, job.run(book), None))
-            except errors.StorageError as error:
-                answers.append((job.future, None, error))
             except Exception as error:
                 if connection.of_surroundings(error):
                     raise
-                self._roll_back(book)
-                return None
+                if job.batch is not None or not isinstance(error, errors.StorageError):
+                    self._roll_back(book)
+                    return None
+                answers.append((job.future, None, error))  # refused before its first write
         self._end(book)
         return answers
 

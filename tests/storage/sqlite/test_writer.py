@@ -146,6 +146,23 @@ async def test_damage_met_by_one_stream_does_not_stop_the_others(store: sqlite.S
     assert await make.results(store, *batch) == [STORED, STORED]
 
 
+async def test_a_batch_that_makes_no_sense_leaves_no_trace(store: sqlite.SQLiteStore) -> None:
+    await make.stored(store, append(DIRECT, 1, event(b"a")))
+    nonsense: Any = object()
+    outcomes = await asyncio.gather(
+        store.commit([append(DIRECT, 2, event(b"lost")), nonsense]), store.commit([append(GROUP, 1, event(b"x"))])
+    )
+    assert [[outcome.result for outcome in each] for each in outcomes] == [[FAILED, FAILED], [STORED]]
+    await make.stored(store, append(DIRECT, 2, event(b"b")), append(GROUP, 2, event(b"y")))
+    assert await make.whole(store, DIRECT) == [(1, b"a"), (2, b"b")]
+
+
+async def test_a_number_that_no_column_holds_fails_its_stream_alone(store: sqlite.SQLiteStore) -> None:
+    batch = [append(DIRECT, 1, event(b"a"), n=2**70), append(GROUP, 1, event(b"x"))]
+    assert await make.results(store, *batch) == [FAILED, STORED]
+    await make.stored(store, append(DIRECT, 1, event(b"a")), append(GROUP, 2, event(b"y")))
+
+
 async def test_a_lock_held_by_somebody_else_is_waited_for_and_then_refused(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
