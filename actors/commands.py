@@ -14,7 +14,7 @@ from protocol import messages
 
 @dataclass(slots=True, frozen=True)
 class Attach:
-    """A device is connected through `sink`. `rid` and `version` are for the Welcome. It replaces an older sink of the device."""
+    """A device is connected through `sink`. `rid` and `version` are for the Welcome. It replaces an older sink of it."""
 
     admission: Admission
     sink: Sink

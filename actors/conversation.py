@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable
+from collections.abc import Sequence
 from typing import Any
 
 from actors.messages import Query
@@ -25,18 +24,15 @@ class Conversation(MessagingOwner):
     def renew(self) -> None:
         self._state = direct.Direct(self.stream, self.services.store.node_epoch, self.services.rules)
 
-    def _unknown(self) -> list[int]:
-        return [user for user in self.state.parties if not self.services.people.knows(user)]
+    def strangers(self, command: log.Command) -> Sequence[int]:
+        return self._strangers()
 
-    async def _meet(self, users: list[int]) -> None:
-        await asyncio.gather(*(self.services.people.load(user) for user in users))
-
-    def need_facts(self, command: log.Command) -> Awaitable[Any] | None:
+    def _strangers(self) -> Sequence[int]:
         knows = self.services.people.knows
         one, other = self._state.parties
         if knows(one) and knows(other):
-            return None
-        return self._meet(self._unknown())
+            return ()
+        return [user for user in (one, other) if not knows(user)]
 
     def policy_context(self, command: log.Command) -> direct.Pair:
         return self._pair(command.user)
@@ -49,8 +45,8 @@ class Conversation(MessagingOwner):
         return direct.Pair(people.peek(user), people.peek(other))
 
     def handle(self, message: Any) -> None:
-        if type(message) is Query and self._unknown():
-            self.ask_first(message, self._meet(self._unknown()))
+        if type(message) is Query and self._strangers():
+            self.ask_first(message, self.meet(self._strangers()))
         else:
             super().handle(message)
 

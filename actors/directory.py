@@ -30,7 +30,7 @@ class Directory:
     """For the loop's thread. `streams` maps each kind of stream to its supervisor; `sessions` supervises sessions by user."""
 
     def __init__(self, streams: dict[ids.Kind, KeyedSupervisor[bytes]], sessions: KeyedSupervisor[int]) -> None:
-        self._streams = {int(kind): supervisor for kind, supervisor in streams.items()}
+        self._streams = {int(kind): supervisor for kind, supervisor in streams.items()}  # by the first byte of the id
         self._sessions = sessions
         #: The living sessions by user. To be read only.
         self.sessions: dict[int, ActorRef[Any]] = sessions.children
@@ -39,7 +39,8 @@ class Directory:
         """A client's command for the owner of `key`, or news of its connection for its session. False: no such session (an
         Attach starts it).
 
-        Raises MailboxFull (commands alone); Quarantined, while the owner cannot be loaded; ActorDeadError; ids.BadStream."""
+        A stream id has been checked (`ids.kind`) by who took it from a client. Raises MailboxFull (commands alone); Quarantined,
+        while the owner cannot be loaded; ActorDeadError."""
         if type(key) is not tuple:
             self._owner(key).tell(message)  # type: ignore[arg-type]  # a key that is no tuple is a stream id
             return True
@@ -82,14 +83,24 @@ class Directory:
 
     def awake(self, stream: bytes) -> ActorRef[Any] | None:
         """The owner of a stream, if it is loaded."""
-        return self._streams[ids.kind(stream)].children.get(stream)
+        return self._streams[stream[0]].children.get(stream)
 
     def _owner(self, stream: bytes) -> ActorRef[Any]:
-        supervisor = self._streams[ids.kind(stream)]
+        supervisor = self._streams[stream[0]]
         return supervisor.children.get(stream) or supervisor.start(stream)
 
+    def retire(self, user: int) -> None:
+        """End the session of a user whose last device has left, unless something is under way; then the next sweep sees to it.
+
+        To be called outside of actors' turns. The check and the end happen in one call, so a device that comes back finds
+        either the session or none, and no message is lost."""
+        session = self.sessions.get(user)
+        actor = session._actor_weakref() if session is not None else None
+        if session is not None and actor is not None and not actor.devices:
+            session.stop_now()
+
     def sweep(self, may_sleep: Callable[[Actor], bool]) -> int:
-        """Put idle owners of streams to sleep; returns how many.
+        """Put idle owners of streams to sleep, and end sessions without a device; returns how many slept.
 
         An actor that is idle has an empty mailbox, no append under way and no timer; asking it, and stopping it, happen in this
         one call, so no message can be lost between."""
@@ -99,6 +110,8 @@ class Directory:
                 actor = child._actor_weakref()
                 if actor is not None and child.is_idle() and may_sleep(actor) and child.stop_now():
                     slept += 1
+        for user in list(self.sessions):
+            self.retire(user)
         return slept
 
     def counts(self) -> dict[str, float]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
@@ -30,12 +29,8 @@ class Group(MessagingOwner):
 
     # --- decisions ----------------------------------------------------------------------------------------------------
 
-    def need_facts(self, command: log.Command) -> Awaitable[Any] | None:
-        unknown = [user for user in _added(command.frame) if not self.services.people.knows(user)]
-        return self._meet(unknown) if unknown else None
-
-    async def _meet(self, users: Sequence[int]) -> None:
-        await asyncio.gather(*(self.services.people.load(user) for user in users))
+    def strangers(self, command: log.Command) -> Sequence[int]:
+        return [user for user in _added(command.frame) if not self.services.people.knows(user)]
 
     def policy_context(self, command: log.Command) -> group.Asked:
         frame, people = command.frame, self.services.people

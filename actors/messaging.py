@@ -5,6 +5,7 @@ Besides events it carries what is none: receipts (from watermarks), typing, mess
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
@@ -66,32 +67,34 @@ class MessagingOwner(Owner):
 
     def need(self, command: log.Command) -> Awaitable[Any] | None:
         frame = command.frame
-        facts = self.need_facts(command)
+        strangers = self.strangers(command)
         if type(frame) is messages.Forward:
-            return self._copy(command, frame, facts)
+            return self._copy(command, frame, strangers)
         target = messaging.target_of(frame)
         if target and target not in self.state.targets and target <= self.state.head:
-            return self._find(target, facts)
-        return facts
+            return self._find(target, strangers)
+        return self.meet(strangers) if strangers else None
 
-    def need_facts(self, command: log.Command) -> Awaitable[Any] | None:
-        """What the policy has to know of people; None: it is at hand."""
+    def strangers(self, command: log.Command) -> Sequence[int]:
+        """Users of whom the policy has to know something that is not at hand."""
         raise NotImplementedError
+
+    async def meet(self, users: Sequence[int]) -> None:
+        """Have the facts of these users at hand."""
+        await asyncio.gather(*(self.services.people.load(user) for user in users))
 
     def policy_context(self, command: log.Command) -> Any:
         """What the policy is given beside the target. codes.Refused."""
         raise NotImplementedError
 
-    async def _find(self, target: int, facts: Awaitable[Any] | None) -> log.Target | None:
-        if facts is not None:
-            await facts
+    async def _find(self, target: int, strangers: Sequence[int]) -> log.Target | None:
+        await self.meet(strangers)
         return await self.item(target)
 
-    async def _copy(self, command: log.Command, frame: messages.Forward, facts: Awaitable[Any] | None) -> None:
+    async def _copy(self, command: log.Command, frame: messages.Forward, strangers: Sequence[int]) -> None:
         """Find what a forward copies, as its sender may read it: in an interval of membership, neither gone nor hidden."""
         store = self.services.store
-        if facts is not None:
-            await facts
+        await self.meet(strangers)
         intervals = await store.memberships(command.user, frame.source)
         if not any(joined <= frame.target <= removed for joined, removed in intervals):
             raise codes.Refused(codes.NOT_ALLOWED)

@@ -46,6 +46,7 @@ class _Loaded:
 class _Found:
     command: log.Command
     result: Any
+    life: int
 
 
 @dataclass(slots=True)
@@ -77,6 +78,7 @@ class Owner(Actor):
         self._fresh: list[log.Accepted] = []
         self._under_way: deque[list[log.Accepted]] = deque()
         self._looking_up: dict[int, int] = {}
+        self._life = 0  # times that the state was loaded
 
     # --- what a kind of stream says -----------------------------------------------------------------------------------
 
@@ -89,7 +91,7 @@ class Owner(Actor):
         raise NotImplementedError
 
     def need(self, command: log.Command) -> Awaitable[Any] | None:
-        """What has to be looked up before this command can be decided; None: nothing."""
+        """What has to be looked up before this command, no repeat, can be decided; None: nothing. codes.Refused."""
         raise NotImplementedError
 
     def context(self, command: log.Command, found: Any) -> tuple[log.Target | None, Any]:
@@ -134,7 +136,7 @@ class Owner(Actor):
         elif kind is _Loaded:
             self._come_to_life(message.result)
         elif kind is _Found:
-            self._found(message.command, message.result)
+            self._found(message)
         elif kind is _Answered:
             self._answer_again(message.command, message.result)
         elif self.loading:
@@ -163,6 +165,7 @@ class Owner(Actor):
         self.renew()
         self.state.load(result)
         self.loading = False
+        self._life += 1
         self.loaded()
         stash, self._stash = self._stash, deque()
         for message in stash:
@@ -194,32 +197,36 @@ class Owner(Actor):
 
     def _try(self, command: log.Command) -> bool:
         """Decide, or begin the look-up that has to come first: then False, and the device's commands are held."""
-        need = self.need(command)
-        if need is None:
-            self.decide(command, None)
-            return True
         try:
             known = self.state.earlier(command)
-            if known is None:
-                self.pipe(need, lambda result: _Found(command, result))
-                self._held.setdefault(command.device, deque())
-                return False
-            self._settle(command, known)
+            if known is not None:
+                self._settle(command, known)
+                return True
+            need = self.need(command)
+            if need is None:
+                self.decide(command, None)
+                return True
+            life = self._life
+            self.pipe(need, lambda result: _Found(command, result, life))
         except codes.Refused as refused:
             self.refuse(command, refused)
+            return True
         except PipesFull:
             self.refuse(command, codes.Refused(codes.BUSY, retry_after_ms=RETRY_MS))
-        close = getattr(need, "close", None)  # the coroutine is not needed after all
-        if close is not None:
-            close()
-        return True
+            return True
+        self._held.setdefault(command.device, deque())
+        return False
 
-    def _found(self, command: log.Command, result: Any) -> None:
+    def _found(self, found: _Found) -> None:
+        command = found.command
         held = self._held.pop(command.device, None) or deque()
         if self.loading:
             self._stash.extend((command, *held))
             return
-        self.decide(command, result)
+        if found.life == self._life:
+            self.decide(command, found.result)
+        else:
+            held.appendleft(command)  # the state was loaded again meanwhile; what was found may be older
         while held:
             if not self._try(held.popleft()):
                 self._held[command.device].extend(held)
@@ -230,7 +237,7 @@ class Owner(Actor):
             if isinstance(found, BaseException):
                 raise as_refusal(found)
             target, context = self.context(command, found)
-            decision = self.state.decide(command, self.services.clock(), target, context)
+            decision = self.state.accept(command, self.services.clock(), target, context)
         except codes.Refused as refused:
             self.refuse(command, refused)
         else:

@@ -28,6 +28,7 @@ from actors.messages import (
     Unwatch,
     Watch,
 )
+from actors.runtime import timers
 from actors.runtime.actor import Actor
 from actors.runtime.errors import ActorDeadError, MailboxFull, PipesFull, Quarantined
 from actors.services import Services
@@ -36,10 +37,9 @@ from actors.state import bodies, log, reader
 from protocol import codec, codes, connection, events, ids, messages
 from storage import errors, records
 
-#: Seconds between two writes of cursors. What a crash loses of them comes again, and is dropped by the client.
-CURSORS_EVERY_S = 1.0
-#: Seconds after which own read marks are told to one's other devices: people read many messages in one go.
-OWN_READ_AFTER_S = 1.0
+#: Seconds in which acknowledgements and read marks gather before cursors are written and one's other devices are told what was
+#: read. What a crash loses of them comes again, and is dropped by the client.
+GATHER_S = 1.0
 #: Streams a device's position is remembered in without anything unacknowledged, before the oldest are forgotten.
 MAX_READERS = 1024
 #: Questions of one device that are being looked up at once; a client asks one page after the other.
@@ -50,12 +50,11 @@ BURST_S = 4.0
 RETRY_MS = 500
 
 
-class _FlushCursors:
-    """The time has come to write cursors."""
+class _Gathered:
+    """The time has come to write down what was gathered."""
 
 
-class _FlushOwnReads:
-    """The time has come to tell one's other devices what was read."""
+_GATHERED = _Gathered()
 
 
 class _Resume:
@@ -144,16 +143,17 @@ class Session(Actor):
     mailbox_limit: ClassVar[int] = 1024
     pipe_limit: ClassVar[int] = 256
 
-    __slots__ = ("_cursors", "_delivered", "_devices", "_own_reads", "_paid", "_services", "_user")
+    __slots__ = ("_cursors", "_delivered", "_own_reads", "_paid", "_services", "_timer", "_user", "devices")
 
     def __init__(self, services: Services, user: int) -> None:
         super().__init__()
         self._services = services
         self._user = user
-        self._devices: list[Device] = []
+        self.devices: list[Device] = []
         self._cursors: dict[tuple[int, bytes], int] | None = None
         self._delivered: dict[bytes, int] | None = None
         self._own_reads: dict[bytes, int] | None = None
+        self._timer: timers.Timer | None = None
         #: When all that the account has asked so far is paid off at its rate (the generic cell rate algorithm).
         self._paid = 0.0
 
@@ -163,7 +163,7 @@ class Session(Actor):
     # --- devices come and go ------------------------------------------------------------------------------------------
 
     def _device(self, device: int) -> Device | None:
-        for each in self._devices:
+        for each in self.devices:
             if each.id == device:
                 return each
         return None
@@ -172,12 +172,12 @@ class Session(Actor):
         services, admission, sink = self._services, message.admission, message.sink
         old = self._device(admission.device)
         if old is not None:
-            self._devices.remove(old)
+            self.devices.remove(old)
             old.sink.close(codes.REPLACED.code, codes.REPLACED.text)
         device = Device(admission.device, sink)
-        if not self._devices:
+        if not self.devices:
             services.whereis("presence").tell_committed(Online(self._user))
-        self._devices.append(device)
+        self.devices.append(device)
         welcome = messages.Welcome(
             message.rid,
             message.version,
@@ -205,32 +205,40 @@ class Session(Actor):
         device = self._device(message.device)
         if device is None or device.sink is not message.sink:
             return
-        self._devices.remove(device)
+        self.devices.remove(device)
         services = self._services
         now = services.clock()
-        self._flush_cursors(None)
-        self._persist([records.LastSeen(self._user, device.id, now)])
+        self._write_down([device])
         if device.watching:
             services.whereis("presence").tell_committed(Unwatch(self._user, device.id))
-        if not self._devices:
-            self._flush_own_reads(None)
+        if not self.devices:
             services.whereis("presence").tell_committed(Offline(self._user, now))
-            self.stop()
+            self.actor_ref.runtime.loop.call_soon(services.directory.retire, self._user)
+
+    def _write_down(self, leaving: Sequence[Device]) -> None:
+        """What is known of devices that leave, and what was gathered so far."""
+        now = self._services.clock()
+        self._flush()
+        self._persist([records.LastSeen(self._user, device.id, now) for device in leaving])
+
+    def on_stop(self) -> None:
+        if self.devices:  # the node stops
+            self._write_down(self.devices)
 
     def _cut_off(self, message: CutOff) -> None:
-        for device in list(self._devices):
+        for device in list(self.devices):
             if message.device in (0, device.id) and device.id != message.except_device:
                 device.sink.close(message.close.code, message.close.text)
 
     def on_failure(self, *_: Any) -> None:
-        for device in self._devices:
+        for device in self.devices:
             device.sink.close(codes.SESSION_LOST.code, codes.SESSION_LOST.text, RETRY_MS)
 
     # --- resume and delivery ------------------------------------------------------------------------------------------
 
     def _resume(self, message: _Resume) -> None:
         device, behind = message.device, message.behind
-        if device not in self._devices:
+        if device not in self.devices:
             return
         if isinstance(behind, BaseException):
             if not isinstance(behind, errors.StorageError):
@@ -253,7 +261,7 @@ class Session(Actor):
     def _deliver(self, message: Deliver) -> None:
         size = len(message.frames)
         count = message.last - message.first + 1
-        for device in self._devices:
+        for device in self.devices:
             place = device.reader(message.stream, message.first - 1)
             if place.committed(message.first, message.last, size):
                 if device.sink.offer(message.frames, count):
@@ -268,7 +276,7 @@ class Session(Actor):
         """A burst with events of this user: the device that sent one gets `Sent` in its place."""
         parts = message.parts
         first, last = parts[0][0], parts[-1][0]
-        for device in self._devices:
+        for device in self.devices:
             place = device.reader(message.stream, first - 1)
             frames = b"".join([sent if sender == device.id else frame for _, sender, frame, sent in parts])
             if place.committed(first, last, len(frames)):
@@ -323,7 +331,7 @@ class Session(Actor):
 
     def _page_read(self, message: _PageRead) -> None:
         device, stream, page = message.device, message.stream, message.page
-        if device not in self._devices or device.readers is None:
+        if device not in self.devices or device.readers is None:
             return
         place = device.readers[stream]
         place.reading = False
@@ -347,12 +355,12 @@ class Session(Actor):
         self._read_on(device, stream)
 
     def _drained(self, message: _Drained) -> None:
-        if message.device in self._devices:
+        if message.device in self.devices:
             for stream in list(message.device.readers or ()):
                 self._read_on(message.device, stream)
 
     def _notice(self, message: Notice) -> None:
-        for device in self._devices:
+        for device in self.devices:
             if message.device not in (0, device.id) or (message.looking and device.looking != message.looking):
                 continue
             if message.key is None:
@@ -372,9 +380,9 @@ class Session(Actor):
             place = device.readers.get(stream) if device.readers is not None else None
             if place is None or not place.acknowledge(seq):
                 continue
+            self._gather()
             if self._cursors is None:
                 self._cursors = {}
-                self.schedule(CURSORS_EVERY_S, _FlushCursors())
             self._cursors[device.id, stream] = place.acked
             if stream[0] != ids.Kind.ACCOUNT:
                 self._has(stream, place.acked)
@@ -404,12 +412,18 @@ class Session(Actor):
         else:
             services.directory.tell_committed(stream, marked)
 
-    def _flush_cursors(self, _: _FlushCursors | None) -> None:
+    def _gather(self) -> None:
+        if self._timer is None:
+            self._timer = self.schedule(GATHER_S, _GATHERED)
+
+    def _flush(self, _: _Gathered = _GATHERED) -> None:
+        """Write the cursors that moved, and tell one's other devices what was read."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         cursors, self._cursors = self._cursors, None
         if cursors:
             self._persist([records.Cursor(self._user, device, stream, seq) for (device, stream), seq in cursors.items()])
-
-    def _flush_own_reads(self, _: _FlushOwnReads | None) -> None:
         reads, self._own_reads = self._own_reads, None
         for stream, seq in (reads or {}).items():
             event = events.OwnRead(0, 0, 0, 0, 0, stream, seq)
@@ -472,11 +486,11 @@ class Session(Actor):
         self._services.directory.tell(stream, log.Command(self._user, device.id, frame, digest, mentions))
 
     def _stream_of(self, device: Device, frame: messages.Change) -> bytes:
-        if isinstance(frame, messages.CreateGroup):
+        if type(frame) is messages.CreateGroup:
             if frame.counter < 1:
                 raise codes.Refused(codes.COUNTER_MISSING)
             return ids.group_stream(device.id, frame.counter)
-        if messages.number_of(frame) >= messages.number_of(messages.SetProfile):
+        if type(frame) in _OF_ACCOUNT:
             return ids.account_stream(self._user)
         stream: bytes = frame.stream  # type: ignore[attr-defined]
         self._check_stream(stream)
@@ -491,9 +505,9 @@ class Session(Actor):
     def _read(self, device: Device, frame: messages.Read) -> None:
         self._check_stream(frame.stream)
         self._mark(frame.stream, 0, frame.seq)
+        self._gather()
         if self._own_reads is None:
             self._own_reads = {}
-            self.schedule(OWN_READ_AFTER_S, _FlushOwnReads())
         self._own_reads[frame.stream] = max(frame.seq, self._own_reads.get(frame.stream, 0))
         if frame.rid:
             device.sink.reply(codec.encode(messages.Done(frame.rid)))
@@ -536,7 +550,7 @@ class Session(Actor):
     def _asked(self, message: _Asked) -> None:
         device, result = message.device, message.result
         device.queries -= 1
-        if device not in self._devices:
+        if device not in self.devices:
             return
         if isinstance(result, codes.Refused):
             self._refuse(device, message.rid, result)
@@ -561,8 +575,7 @@ class Session(Actor):
         _PageRead: _page_read,
         _Drained: _drained,
         _Asked: _asked,
-        _FlushCursors: _flush_cursors,
-        _FlushOwnReads: _flush_own_reads,
+        _Gathered: _flush,
     }
     _FRAMES: ClassVar[dict[type, Callable[[Session, Device, Any], None]]] = {
         messages.Read: _read,
@@ -576,6 +589,14 @@ class Session(Actor):
         messages.FetchGroupAdmin: _of_stream,
         messages.Logout: _logout,
     }
+
+
+#: Commands that become events of the account stream: all from SetProfile on (see `protocol.messages`).
+_OF_ACCOUNT = frozenset(
+    kind
+    for kind in messages.ClientFrame.__args__
+    if issubclass(kind, messages.Change) and messages.number_of(kind) >= messages.number_of(messages.SetProfile)
+)
 
 
 def _encode(stream: bytes, rows: Sequence[records.Event], now: int) -> list[bytes]:

@@ -59,6 +59,12 @@ class Writer(Actor):
         else:
             self._done(*message)
 
+    async def on_stop(self) -> None:  # type: ignore[override]
+        """What waits is still written; the commit under way ends before it."""
+        writes = [write for persist in self._waiting for write in persist.writes]
+        if writes:
+            await self._store.commit(writes)
+
     def waiting(self) -> int:
         """Writes that wait."""
         return self._count

@@ -121,7 +121,7 @@ class Account(log.Log):
         return events.BlockSet(0, 0, 0, 0, 0, frame.user, frame.on)
 
     def _check_stream(self, stream: bytes) -> None:
-        """codes.Refused unless it can be a conversation of this user, be it a former one, and there is room for its settings."""
+        """codes.Refused unless it can be a conversation of this user, be it a former one, with room for its settings."""
         try:
             kind = ids.kind(stream)
         except ids.BadStream:

@@ -222,8 +222,10 @@ class Log:
     def decide(self, command: Command, now: int, target: Target | None, context: Any) -> Decision:
         """Steps 1 to 4. codes.Refused when it is refused, and then nothing has changed."""
         known = self.earlier(command)
-        if known is not None:
-            return known
+        return known if known is not None else self.accept(command, now, target, context)
+
+    def accept(self, command: Command, now: int, target: Target | None, context: Any) -> Accepted:
+        """Steps 2 to 4, for a command that `earlier` does not know. codes.Refused, and then nothing has changed."""
         # Whatever the clock does, this stream's time never goes back: not for limits in time, nor for expiry.
         time = max(now, self.time)
         proposal = self.propose(command, time, target, context)

@@ -4,7 +4,7 @@
     behind  nothing is queued for it; pages are read from the store, as acknowledgements make room, until they meet the head
 
 A device becomes behind when its window is full (events or bytes offered and not acknowledged), when its outlet refuses an offer,
-when an event does not continue what it was offered (it was not told of those between), or because it comes back and the store
+when an event does not continue what it was offered (it was not told of those between), or when it comes back and the store
 says so. Resume, slow reader and flow control are this one path.
 """
 
