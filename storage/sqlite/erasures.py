@@ -61,11 +61,13 @@ class Erasures:
             await self._cut()
 
     async def _run(self) -> None:
-        if await self._writer.between(_unwiped):
-            self._due.set()
+        left = True  # perhaps: an earlier process may have gone before its pass
         while True:
-            await self._due.wait()
             try:
+                if left and await self._writer.between(_unwiped):
+                    self._due.set()
+                left = False
+                await self._due.wait()
                 await asyncio.sleep(CUT_SECONDS)
                 self._due.clear()
                 async with self._turn:
@@ -75,6 +77,7 @@ class Erasures:
                     await self._wipe(PAUSE_SECONDS)
             except (errors.StorageError, OSError):  # the disk is in trouble, which commits report; this can wait
                 self._due.set()
+                await asyncio.sleep(CUT_SECONDS)
 
     async def _cut(self) -> None:
         for _ in range(BUSY_TRIES):
