@@ -36,7 +36,8 @@ def mixed(*owners: Stub) -> bundle.Bundle:
 async def test_one_back_end_serves_every_contract(backend: backends.Backend, tmp_path: pathlib.Path) -> None:
     store = await backend.open(tmp_path)
     whole = bundle.single(store)
-    assert whole.log is whole.inbox is whole.accounts is whole.feed is store
+    served: list[object] = [whole.log, whole.inbox, whole.accounts, whole.feed]
+    assert all(each is store for each in served)
     assert (whole.healthy, whole.node_epoch) == (True, store.node_epoch)
     await whole.probe()
     await whole.close()
