@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pykka
@@ -256,6 +257,27 @@ async def test_a_stop_that_takes_too_long_becomes_a_kill(world: World) -> None:
     assert await ending is False
     assert not ref.is_alive()
     assert isinstance(actor.failure, errors.Killed)
+
+
+async def test_a_kill_that_is_not_heeded_is_enforced(world: World) -> None:
+    gate = asyncio.Event()
+
+    class Stubborn(Actor):
+        async def on_receive(self, message: Any) -> None:
+            while not gate.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await gate.wait()
+
+    ref = Stubborn.start()
+    ref.tell("x")
+    await world.settle()
+    ending = asyncio.ensure_future(endings.stop_or_kill(ref, 0.25))
+    for seconds in (0.3, 0.7, endings.KILL_GRACE_S - 0.65):  # the last ends between two sweeps
+        await world.settle()
+        world.advance(seconds)
+    assert await ending is False
+    assert not ref.is_alive()
+    gate.set()
 
 
 async def test_failures_are_counted_and_told_to_the_hook(world: World) -> None:

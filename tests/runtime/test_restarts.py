@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.runtime import restarts
@@ -84,6 +84,7 @@ KINDS = st.lists(st.sampled_from(list(Restart)), min_size=1, max_size=6)
 ENDS = st.lists(st.tuples(st.integers(0, 5), st.booleans(), st.floats(0.0, 5.0)), max_size=40)
 
 
+@settings(deadline=None)  # a slow machine is no failure
 @given(
     kinds=KINDS,
     strategy=st.sampled_from(list(Strategy)),
@@ -187,6 +188,7 @@ def test_old_trouble_is_forgotten_and_fresh_trouble_is_not() -> None:
     assert KeyTrouble((), 1, 5.0).is_past(13.0, POLICY, BACKOFF)
 
 
+@settings(deadline=None)  # a slow machine is no failure
 @given(steps=st.lists(st.tuples(st.floats(0.0, 30.0), st.floats(0.0, 1.0)), max_size=60))
 def test_no_key_restarts_at_once_more_often_than_its_intensity(steps: list[tuple[float, float]]) -> None:
     trouble, now, at_once = restarts.NO_TROUBLE, 0.0, list[float]()

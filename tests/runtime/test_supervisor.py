@@ -90,6 +90,17 @@ async def test_rest_for_one_restarts_the_later_ones_in_dependency_order(world: W
     assert log == ["!b", "-c", "+b", "+c"]
 
 
+async def test_the_end_of_a_child_that_was_replaced_meanwhile_is_no_news(world: World) -> None:
+    log: list[str] = []
+    Supervisor.start([worker(name, log) for name in "abc"], strategy=Strategy.REST_FOR_ONE)
+    await world.settle()
+    log.clear()
+    child(world, "b").tell(fail)
+    child(world, "c").tell(fail)  # dead by itself when the supervisor comes to stop it for b's sake
+    await world.settle()
+    assert log == ["!b", "!c", "+b", "+c"]
+
+
 async def test_kinds_decide_who_comes_back(world: World) -> None:
     log: list[str] = []
     kinds = {"p": Restart.PERMANENT, "t": Restart.TRANSIENT, "x": Restart.TEMPORARY}
