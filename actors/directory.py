@@ -39,8 +39,8 @@ class Directory:
         """A client's command for the owner of `key`, or news of its connection for its session. False: no such session (an
         Attach starts it).
 
-        A stream id has been checked (`ids.kind`) by who took it from a client. Raises MailboxFull (commands alone); Quarantined,
-        while the owner cannot be loaded; ActorDeadError."""
+        A stream id has been checked (`ids.kind`) by who took it from a client. Raises MailboxFull (commands alone);
+        Quarantined, while the owner cannot be loaded; ActorDeadError."""
         if type(key) is not tuple:
             self._owner(key).tell(message)  # type: ignore[arg-type]  # a key that is no tuple is a stream id
             return True

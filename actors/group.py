@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from actors.messages import Confirmed, Query
-from actors.messaging import MessagingOwner
+from actors.messaging import FEW, MessagingOwner
 from actors.state import group, log
 from protocol import codes, events, ids, messages
 
@@ -51,6 +51,7 @@ class Group(MessagingOwner):
 
         `members()` is as of the newest decision, which may be ahead of this batch; the membership changes in the batch and
         those decided after it are undone to find who was there at each event."""
+        self._tell_strangers(batch)
         if not any(each.members for each in (*batch, *self.later())):
             self.burst(batch, self.audience())
             return
@@ -70,14 +71,22 @@ class Group(MessagingOwner):
 
     def _tell_owed(self) -> None:
         """Let the account streams of who came and went hear of it, until they confirm."""
-        for user, (seq, came) in self.state.owed.items():
+        for user, (seq, came, by) in self.state.owed.items():
             if seq <= self.state.durable:
-                event: events.Event
-                if came:
-                    event = events.Joined(0, 0, 0, 0, 0, self.stream, seq)
-                else:
-                    event = events.Parted(0, 0, 0, 0, 0, self.stream, seq)
-                self.services.directory.tell_committed(ids.account_stream(user), log.Command(user, 0, event, 0))
+                kind = events.Joined if came else events.Parted
+                self._notify(user, kind(0, 0, 0, 0, 0, self.stream, seq, by))
+
+    def _notify(self, user: int, event: events.Event) -> None:
+        """Have the server itself tell a user's account stream something."""
+        self.services.directory.tell_committed(ids.account_stream(user), log.Command(user, 0, event, 0))
+
+    def _tell_strangers(self, batch: Sequence[log.Accepted]) -> None:
+        """Who asks to join, or is turned down, is no member, and gets no events."""
+        for each in batch:
+            if type(each.event) is events.JoinRequested:
+                self.answer(each.command, messages.Sent(each.command.frame.rid, each.seq, each.n, each.time))  # type: ignore[union-attr]
+            elif type(each.event) is events.JoinRefused:
+                self._notify(each.event.user, events.TurnedDown(0, 0, 0, 0, 0, self.stream))
 
     # --- questions ----------------------------------------------------------------------------------------------------
 
@@ -94,6 +103,7 @@ class Group(MessagingOwner):
             raise codes.Refused(codes.NOT_ALLOWED)
         match frame:
             case messages.FetchGroup():
+                marks = self._marks_of_others(query.user) if len(state.standing) <= FEW else ()
                 return messages.GroupState(
                     frame.rid,
                     self.stream,
@@ -108,6 +118,7 @@ class Group(MessagingOwner):
                     state.owner,
                     standing.role,
                     standing.joined,
+                    marks,
                 )
             case messages.FetchMembers():
                 later = sorted(user for user in state.standing if user > frame.after)
@@ -117,6 +128,16 @@ class Group(MessagingOwner):
                 return self._admin(query.user, frame)
             case _:
                 raise codes.Refused(codes.NOT_ALLOWED)
+
+    def _marks_of_others(self, user: int) -> tuple[messages.PeerMarks, ...]:
+        state = self.state
+        return tuple(
+            messages.PeerMarks(
+                member, state.delivered.get(member, 0), state.read.get(member, 0) if self.shows_read(member) else 0
+            )
+            for member in state.standing
+            if member != user
+        )
 
     def _admin(self, user: int, frame: messages.FetchGroupAdmin) -> messages.Frame:
         state = self.state

@@ -43,6 +43,8 @@ class Writer(Actor):
         self._waiting: list[Persist] = []
         self._count = 0
         self._busy = False
+        #: When the oldest of those that wait came (the runtime's clock).
+        self._since = 0.0
 
     def on_receive(self, message: Any) -> None:
         if type(message) is Persist:
@@ -50,8 +52,10 @@ class Writer(Actor):
                 refused = records.Outcome(records.Result.FAILED, "the writer is too far behind")
                 _tell(message, [refused] * len(message.writes))
                 return
-            if not self._waiting and not self._busy:
-                self.actor_ref.tell_committed(_COMMIT)
+            if not self._waiting:
+                self._since = self.actor_ref.runtime.clock()
+                if not self._busy:
+                    self.actor_ref.tell_committed(_COMMIT)
             self._waiting.append(message)
             self._count += len(message.writes)
         elif type(message) is _Commit:
@@ -69,6 +73,10 @@ class Writer(Actor):
         """Writes that wait."""
         return self._count
 
+    def is_done(self) -> bool:
+        """Whether nothing waits and no commit is under way."""
+        return not self._busy and not self._waiting
+
     def _commit(self) -> None:
         if self._busy or not self._waiting:
             return
@@ -82,10 +90,14 @@ class Writer(Actor):
         batch, self._waiting = self._waiting[:taken], self._waiting[taken:]
         self._count -= len(writes)
         self._busy = True
-        self.pipe(self._store.commit(writes), lambda outcomes: (batch, len(writes), outcomes))
+        since = self._since
+        self.pipe(self._store.commit(writes), lambda outcomes: (batch, len(writes), since, outcomes))
 
-    def _done(self, batch: Sequence[Persist], count: int, outcomes: Sequence[records.Outcome] | BaseException) -> None:
+    def _done(
+        self, batch: Sequence[Persist], count: int, since: float, outcomes: Sequence[records.Outcome] | BaseException
+    ) -> None:
         self._busy = False
+        self._telemetry.append_seconds.observe(self.actor_ref.runtime.clock() - since)
         if isinstance(outcomes, BaseException):
             # The store's contract is to report its own trouble as outcomes; whatever this is, nothing is known.
             outcomes = [records.Outcome(records.Result.UNKNOWN, repr(outcomes))] * count

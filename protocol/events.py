@@ -341,17 +341,25 @@ class OwnRead(Event, tag=77):
 
 
 class Joined(Event, tag=78):
-    """This user is a member of a group from `seq` on; `sender` added them."""
+    """This user is a member of a group from `seq` on; `by` let them in (oneself: made the group, or came by a link)."""
 
     stream: StreamId
     seq: Seq
+    by: Number = 0
 
 
 class Parted(Event, tag=79):
-    """This user is no longer a member of a group after `seq`."""
+    """This user is no longer a member of a group after `seq`; `by` removed them (oneself: left)."""
 
     stream: StreamId
     seq: Seq
+    by: Number = 0
+
+
+class TurnedDown(Event, tag=81):
+    """This user's wish to join a group was refused."""
+
+    stream: StreamId
 
 
 class PasswordChanged(Event, tag=80):
@@ -397,6 +405,7 @@ AnyEvent = (
     | Joined
     | Parted
     | PasswordChanged
+    | TurnedDown
 )
 
 

@@ -677,7 +677,8 @@ class MessageInfo(Frame, tag=110):
 
 
 class GroupState(Frame, tag=111):
-    """A group as of `head`. `joined`: from which seq on one may read."""
+    """A group as of `head`. `joined`: from which seq on one may read. `marks`: the watermarks of the others, in groups of at
+    most 32."""
 
     stream: StreamId
     head: Number
@@ -691,6 +692,7 @@ class GroupState(Frame, tag=111):
     owner: Number
     role: Role
     joined: Number
+    marks: tuple[PeerMarks, ...] = ()
 
 
 class Member(Struct, array_like=True, frozen=True):

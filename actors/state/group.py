@@ -37,7 +37,7 @@ class Core(msgspec.Struct, array_like=True):
     banned: tuple[int, ...] = ()
     invites: dict[int, Invite] = {}
     requests: dict[int, int] = {}
-    owed: dict[int, tuple[int, bool]] = {}
+    owed: dict[int, tuple[int, bool, int]] = {}
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -65,7 +65,7 @@ class Asked:
 class Group(messaging.Messaging):
     """`standing` maps members to their standing, in order of joining. `requests` maps who asks to join to the invite used.
 
-    `owed` holds users whose account stream has yet to hear that they are in (seq, True) or out (seq, False): what an owner
+    `owed` holds users whose account stream has yet to hear that they are in or out, as (seq, in, by whom): what an owner
     says again after a restart until it is confirmed."""
 
     __slots__ = (
@@ -89,7 +89,7 @@ class Group(messaging.Messaging):
         self.banned: set[int] = set()
         self.invites: dict[int, Invite] = {}
         self.requests: dict[int, int] = {}
-        self.owed: dict[int, tuple[int, bool]] = {}
+        self.owed: dict[int, tuple[int, bool, int]] = {}
         self._members_changed = True  # they are not stored yet
 
     # --- who may --------------------------------------------------------------------------------------------------------
@@ -300,10 +300,10 @@ class Group(messaging.Messaging):
             self.standing[user] = Standing(Role.MEMBER, seq)
             self.delivered[user] = self.read[user] = seq
             self.requests.pop(user, None)
-            self.owed[user] = (seq, True)
+            self.owed[user] = (seq, True, event.sender)
         for user in gone:
             if self.standing.pop(user, None) is not None:
-                self.owed[user] = (seq, False)
+                self.owed[user] = (seq, False, event.sender)
             self.delivered.pop(user, None)
             self.read.pop(user, None)
         self._members_changed = self._members_changed or bool(came or gone)

@@ -3,9 +3,9 @@
     live    events are offered to the device as they commit
     behind  nothing is queued for it; pages are read from the store, as acknowledgements make room, until they meet the head
 
-A device becomes behind when its window is full (events or bytes offered and not acknowledged), when its outlet refuses an offer,
-when an event does not continue what it was offered (it was not told of those between), or when it comes back and the store
-says so. Resume, slow reader and flow control are this one path.
+A device becomes behind when its window is full (events or bytes offered and not acknowledged), when its outlet refuses an
+offer, when an event does not continue what it was offered (it was not told of those between), or when it comes back and the
+store says so. Resume, slow reader and flow control are this one path.
 """
 
 from __future__ import annotations

@@ -512,15 +512,15 @@ def test_watermarks_begin_where_one_joined_and_are_gone_with_the_member() -> Non
 
 def test_who_came_or_went_is_owed_a_notice_until_it_is_confirmed_also_by_the_next_owner() -> None:
     host = made()
-    assert host.state.owed == dict.fromkeys((OWNER, ADMIN, MEMBER, OTHER), (1, True))
+    assert host.state.owed == dict.fromkeys((OWNER, ADMIN, MEMBER, OTHER), (1, True, OWNER))
     host.state.confirmed(OWNER, 1)
     gone = host.do(MEMBER, leave()).seq
     host.state.confirmed(MEMBER, 1)  # of the coming: late
-    assert host.state.owed == {ADMIN: (1, True), OTHER: (1, True), MEMBER: (gone, False)}
+    assert host.state.owed == {ADMIN: (1, True, OWNER), OTHER: (1, True, OWNER), MEMBER: (gone, False, MEMBER)}
     host.snapshot()
     banned = host.do(OWNER, remove(NEW, ban=True)).seq
     host.crash()
-    assert host.state.owed == {ADMIN: (1, True), OTHER: (1, True), MEMBER: (gone, False)}
+    assert host.state.owed == {ADMIN: (1, True, OWNER), OTHER: (1, True, OWNER), MEMBER: (gone, False, MEMBER)}
     host.state.confirmed(MEMBER, banned)
     host.state.confirmed(STRANGER, banned)
     assert MEMBER not in host.state.owed
