@@ -91,17 +91,29 @@ class Gateway:
         )
         hub.site = http.Site(hub)
         await hub.site.start()
-        if self._internal is not None:
-            await self._internal.start()
-        self._server = await hub.loop.create_server(
-            lambda: Door(hub), self._listener.host, self._listener.port, backlog=self._listener.backlog
-        )
+        try:
+            if self._internal is not None:
+                await self._internal.start()
+            self._server = await hub.loop.create_server(
+                lambda: Door(hub), self._listener.host, self._listener.port, backlog=self._listener.backlog
+            )
+        except BaseException:
+            await self._close_pages()
+            raise
         self._beat_timer = hub.loop.call_later(hubs.BEAT_S, self._beat)
 
-    def reload(self) -> None:
-        """Read certificate and key again, for new connections. OSError: they are unusable, and the old ones stay in use."""
-        if self.hub.certificate is not None:
-            self.hub.certificate.reload()
+    def reload(self) -> bool:
+        """Read certificate and key again, for new connections. False: they are unusable, which is logged; the old ones stay."""
+        certificate = self.hub.certificate
+        if certificate is None:
+            return True
+        try:
+            certificate.reload()
+        except OSError as error:
+            hubs.log.error("certificate_unusable", reason=str(error))
+            return False
+        hubs.log.info("certificate_reloaded")
+        return True
 
     def beat(self) -> None:
         """Call whoever is due by the clock. It happens by itself every second."""
@@ -111,12 +123,9 @@ class Gateway:
         self._beat_timer = self.hub.loop.call_later(hubs.BEAT_S, self._beat)
         self.beat()
 
-    async def stop(self, retry_after_ms: int, timeout_s: float) -> None:
-        """Take no more, tell everybody to come back (1012, GoingAway), and wait until what is queued has left.
-
-        Hints lie between `retry_after_ms` and twice that, or as much more as it takes for no more than _RETURNS_PER_S to
-        return. After `timeout_s` the rest is cut.
-        """
+    def pause(self) -> None:
+        """Take nothing more: no connection, and no command of those that stand. What was taken is still answered, so who
+        stops waits for that in between. The operator's port goes on."""
         hub = self.hub
         hub.is_stopping = True
         assert self._server is not None
@@ -124,6 +133,22 @@ class Gateway:
         for pending in list(hub.pending):
             if not isinstance(pending, websocket.Socket):
                 pending.give_up()
+        for socket in hub.sockets:
+            socket.pause()
+
+    def cut(self) -> None:
+        """End every WebSocket at once, with what is queued for it."""
+        for socket in list(self.hub.sockets):
+            socket.abort()
+
+    async def stop(self, retry_after_ms: int, timeout_s: float) -> None:
+        """Take no more, tell everybody to come back (1012, GoingAway), and wait until what is queued has left.
+
+        Hints lie between `retry_after_ms` and twice that, or as much more as it takes for no more than _RETURNS_PER_S to
+        return. After `timeout_s` the rest is cut.
+        """
+        hub = self.hub
+        self.pause()
         everybody = list(hub.sockets)
         spread_ms = max(retry_after_ms, len(everybody) * 1000 // _RETURNS_PER_S)
         for index, socket in enumerate(everybody):
@@ -131,14 +156,16 @@ class Gateway:
             if index % _CLOSES_PER_TURN == _CLOSES_PER_TURN - 1:
                 await asyncio.sleep(0)
         await self._drained(timeout_s)
-        for socket in list(hub.sockets):
-            socket.abort()
-        assert hub.site is not None
-        await hub.site.stop()
-        if self._internal is not None:
-            await self._internal.stop()
+        self.cut()
+        await self._close_pages()
         if self._beat_timer is not None:
             self._beat_timer.cancel()
+
+    async def _close_pages(self) -> None:
+        assert self.hub.site is not None
+        await self.hub.site.stop()
+        if self._internal is not None:
+            await self._internal.stop()
 
     async def _drained(self, timeout_s: float) -> None:
         """Until no WebSocket is left, or the time is over."""

@@ -23,5 +23,9 @@ class Certificate:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
-        context.load_cert_chain(self._certificate, self._key)
+        try:
+            context.load_cert_chain(self._certificate, self._key)
+        except OSError as error:  # which names neither file
+            files = f"listener.tls_certificate {self._certificate} with listener.tls_key {self._key}"
+            raise OSError(f"{files}: {error.strerror or error}") from error
         return context

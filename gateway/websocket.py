@@ -44,6 +44,7 @@ Special = reader.Pong | reader.Ended | reader.Mark
 #: Why nothing is read at the moment.
 _ADMITTING = 1
 _FULL = 2
+_STOPPING = 4
 
 
 class Socket(asyncio.Protocol):
@@ -340,8 +341,7 @@ class Socket(asyncio.Protocol):
         self._connection.close(codes.NORMAL)
         self._leave_session()
         hub.pending.pop(self, None)
-        self._holds &= ~_ADMITTING
-        self._hold(_FULL, on=False)
+        self._hold(_ADMITTING | _FULL | _STOPPING, on=False)  # to see the client's close frame
         hub.wheel.put(self, hub.clock() + CLOSE_GRACE_S)
 
     # --- from the wheel, and from the hub -----------------------------------------------------------------------------
@@ -369,6 +369,11 @@ class Socket(asyncio.Protocol):
         """Too many are waiting to be let in, and this one the longest."""
         if self._transport is not None:
             self._transport.abort()
+
+    def pause(self) -> None:
+        """The node is about to stop: read nothing more."""
+        if not self._closing:
+            self._hold(_STOPPING, on=True)
 
     def stop(self, retry_after_ms: int) -> None:
         """The node stops."""

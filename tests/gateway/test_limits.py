@@ -1,0 +1,96 @@
+"""Rates and tables, without a clock or a socket."""
+
+from __future__ import annotations
+
+from gateway import limits
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+@given(st.lists(st.floats(0, 0.5), max_size=300))
+def test_nobody_is_served_more_than_the_burst_and_what_time_gives(gaps: list[float]) -> None:
+    rate = limits.Rate(10, 20)
+    now = begin = paid = 100.0
+    served = 0
+    for gap in gaps:
+        now += gap
+        after = rate.after(paid, now)
+        if after - now <= rate.burst_s:
+            paid = after
+            served += 1
+        else:
+            paid, _ = rate.refused(paid, now)
+    assert served <= 20 + 10 * (now - begin) + 1e-6
+
+
+@given(st.integers(20, 39))
+def test_who_waits_as_long_as_told_is_served(taken: int) -> None:
+    rate = limits.Rate(10, 20)
+    paid = 0.0
+    for _ in range(taken):
+        paid = rate.after(paid, 0.0)
+    paid, wait_ms = rate.refused(paid, 0.0)
+    now = wait_ms / 1000
+    assert rate.after(paid, now) - now <= rate.burst_s + 1e-9
+
+
+def test_going_on_after_refusals_is_a_flood_and_stopping_is_not() -> None:
+    rate = limits.Rate(10, 20)
+    paid = 0.0
+    for _ in range(20):
+        paid = rate.after(paid, 0.0)
+    refusals = 0
+    while not rate.is_flood(rate.after(paid, 0.0), 0.0):
+        paid, _ = rate.refused(paid, 0.0)
+        refusals += 1
+    assert 20 <= refusals <= 40
+    assert not rate.is_flood(rate.after(paid, 5.0), 5.0)
+
+
+def table(connections: int = 2, quiet: int = 10) -> limits.Addresses:
+    return limits.Addresses(connections, limits.Rate(1, 5), limits.Rate(1, 5), quiet)
+
+
+def test_an_address_has_so_many_connections_and_another_one_is_not_concerned() -> None:
+    addresses = table()
+    first = addresses.arrive("192.0.2.1", 0.0)
+    assert first is not None
+    assert addresses.arrive("192.0.2.1", 0.0) is first
+    assert addresses.arrive("192.0.2.1", 0.0) is None
+    assert addresses.arrive("192.0.2.2", 0.0) is not None
+    addresses.leave(first, 0.0)
+    assert addresses.arrive("192.0.2.1", 0.0) is first
+
+
+def test_connecting_again_and_again_is_remembered_after_the_connection_has_ended() -> None:
+    addresses = table()
+    for _ in range(5):
+        address = addresses.arrive("192.0.2.1", 0.0)
+        assert address is not None
+        addresses.leave(address, 0.0)
+    assert addresses.arrive("192.0.2.1", 0.0) is None
+    assert addresses.arrive("192.0.2.1", 1.0) is not None
+
+
+def test_the_table_does_not_grow_with_the_addresses_that_were_ever_seen() -> None:
+    addresses = table(quiet=10)
+    for number in range(1000):
+        address = addresses.arrive(f"192.0.2.{number}", 0.0)
+        assert address is not None
+        addresses.leave(address, 0.0)
+    assert len(addresses) == 10
+
+
+def test_an_address_that_owes_nothing_is_forgotten() -> None:
+    addresses = table()
+    address = addresses.arrive("192.0.2.1", 0.0)
+    assert address is not None
+    addresses.leave(address, 60.0)
+    assert len(addresses) == 0
+
+
+def test_one_customer_of_ipv6_is_one_address() -> None:
+    assert limits.network("2001:db8:1:2:3::4") == limits.network("2001:db8:1:2:ffff::") == "2001:db8:1:2::/64"
+    assert limits.network("::ffff:192.0.2.1") == limits.network("192.0.2.1") == "192.0.2.1"
+    assert limits.network("fe80::1%eth0") == "fe80::/64"
+    assert limits.network("no:address") == "no:address"
