@@ -129,6 +129,12 @@ class LogMachine(RuleBasedStateMachine):
         if len(counters) >= back:
             self.send(device, counters[-back], "other bytes" if other else "hi", refuse=False)
 
+    @precondition(lambda self: self.accepted)
+    @rule(data=st.data(), other=st.booleans())
+    def a_repeat(self, data: st.DataObject, other: bool) -> None:
+        device, counter, _ = data.draw(st.sampled_from(self.accepted))
+        self.send(device, counter, "other bytes" if other else "hi", refuse=False)
+
     @rule(by=st.integers(-3_600_000, 3_600_000))
     def the_clock_moves(self, by: int) -> None:
         self.host.now += by
@@ -232,6 +238,30 @@ def test_the_oldest_of_sixty_four_is_remembered_and_the_one_before_was_answered(
         with pytest.raises(codes.Refused) as caught:
             state.earlier(found.command(1, send(1)))
         assert caught.value.error is codes.ALREADY
+
+
+def test_a_refused_command_that_comes_again_late_takes_its_place_among_the_remembered() -> None:
+    found = host()
+    for counter in range(1, 66):
+        if counter != 3:
+            found.do(1, send(counter), False)
+    found.do(1, send(3), False)  # its 65th: now 2 is the lowest, and was answered
+    for state in (found.state, found.rebuilt()):
+        assert list(state.windows[10].entries) == list(range(2, 66))
+    found.do(1, send(66), False)
+    for state in (found.state, found.rebuilt()):
+        assert list(state.windows[10].entries) == list(range(3, 67))
+        assert state.earlier(found.command(1, send(3))) == log.Repeat(65)
+
+
+def test_a_counter_with_other_bytes_is_an_error_while_it_is_on_its_way_and_afterwards() -> None:
+    found = host(auto=False)
+    found.do(1, send(5, "one"), False)
+    assert found.refused(1, send(5, "two"), False) is codes.COUNTER_REUSED
+    found.flush()
+    assert found.refused(1, send(5, "two"), False) is codes.COUNTER_REUSED
+    found.crash()
+    assert found.refused(1, send(5, "two"), False) is codes.COUNTER_REUSED
 
 
 def test_windows_of_a_snapshot_hold_for_devices_that_were_silent_since() -> None:
