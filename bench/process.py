@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import pathlib
+import re
 import selectors
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from typing import IO
 
 from bench import machine
 
@@ -23,7 +24,10 @@ UNLIMITED: dict[str, str] = {
     "limits.account_commands_s": "1000000",
     "limits.address_commands_s": "1000000",
 }
-READY = "ready "
+#: Of a node that lives for minutes, on loopback.
+SECRET = hashlib.sha256(b"kith bench").hexdigest()
+#: What `server.py run` says when it listens.
+_READY = re.compile(rb"^ready (\S+)\n", re.MULTILINE)
 READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 60.0
 
@@ -72,7 +76,10 @@ class OwnServer(Server):
             "listener.backlog": "8192",
             **settings,
         }
-        flags = [flag for key, value in everything.items() for flag in ("--set", f"{key}={value}")]
+        first = folder / "kith.toml"
+        first.write_text(f'[auth]\nsecret = "{SECRET}"\n')
+        flags = ["--config", str(first)]
+        flags += [flag for key, value in everything.items() for flag in ("--set", f"{key}={value}")]
         usual = os.sched_getaffinity(0)
         began = time.monotonic()
         with self._words.open("wb") as words:
@@ -84,7 +91,6 @@ class OwnServer(Server):
                     env={key: value for key, value in os.environ.items() if not key.startswith("KITH_")},
                     stdout=subprocess.PIPE,
                     stderr=words if profile is None else None,
-                    text=True,
                 )
             finally:
                 os.sched_setaffinity(0, usual)
@@ -100,10 +106,20 @@ class OwnServer(Server):
     def _ready(self) -> str:
         output = self._process.stdout
         assert output is not None
-        line = _line(output, READY_TIMEOUT_S)
-        if not line.startswith(READY):
-            raise ServerFailed(f"the server did not start: {line!r}\n{self._last_words()}")
-        return line.removeprefix(READY).strip()
+        os.set_blocking(output.fileno(), False)
+        end = time.monotonic() + READY_TIMEOUT_S
+        said = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(output, selectors.EVENT_READ)
+            while selector.select(end - time.monotonic()):
+                part = output.read(4096)
+                if not part:
+                    break
+                said += part
+                found = _READY.search(said)
+                if found:
+                    return found[1].decode()
+        raise ServerFailed(f"the server did not start: {said.decode(errors='replace')}\n{self._last_words()}")
 
     def _last_words(self) -> str:
         return self._words.read_text(errors="replace")[-4000:]
@@ -130,9 +146,3 @@ class OwnServer(Server):
     def complaints(self) -> list[str]:
         """What it logged: warnings and errors."""
         return self._words.read_text(errors="replace").splitlines()
-
-
-def _line(output: IO[str], timeout_s: float) -> str:
-    with selectors.DefaultSelector() as selector:
-        selector.register(output, selectors.EVENT_READ)
-        return output.readline() if selector.select(timeout_s) else ""
