@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Any
 
+import msgspec
+
 from actors.messages import Confirmed, CutOff, FactsChanged
 from actors.owner import Owner
 from actors.state import account, log
 from auth import names
 from protocol import codes, events, ids, messages
-from storage import errors
+from storage import errors, records
 
 
 class Account(Owner):
@@ -45,6 +47,8 @@ class Account(Owner):
             return self._change_store(command, frame)
         if isinstance(frame, messages.SetContact | messages.SetBlock):
             return self._require(frame.user)
+        if isinstance(frame, messages.Clear):
+            return self._clear(command, frame)
         if isinstance(frame, _OF_A_STREAM):
             return self._require_member(frame.stream)
         if not self.services.people.knows(self.user):
@@ -76,6 +80,13 @@ class Account(Owner):
         await self._meet()
         if not await self.services.store.memberships(self.user, stream):
             raise codes.Refused(codes.NOT_ALLOWED)
+
+    async def _clear(self, command: log.Command, frame: messages.Clear) -> None:
+        """What is cleared ends at what is there: a number beyond would hide what is yet to come."""
+        await self._require_member(frame.stream)
+        newest = await self.services.store.page(frame.stream, 1, records.OPEN_END, True, 1, 1)
+        last = newest.items[0].event.seq if newest.items else 0
+        command.frame = msgspec.structs.replace(frame, upto=min(frame.upto, last))
 
     async def _change_store(self, command: log.Command, frame: messages.Change) -> None:
         services, user = self.services, self.user
@@ -179,4 +190,4 @@ _IN_STORE = frozenset(
         messages.DeleteAccount,
     }
 )
-_OF_A_STREAM = (messages.SetConversation, messages.Clear, messages.SetDraft, messages.Keep, messages.Hide)
+_OF_A_STREAM = (messages.SetConversation, messages.SetDraft, messages.Keep, messages.Hide)

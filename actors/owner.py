@@ -21,7 +21,7 @@ from actors.messages import Answer, Burst, Notice, Persist, Persisted, Spread
 from actors.runtime.actor import Actor
 from actors.runtime.errors import PipesFull
 from actors.services import Services
-from actors.state import log
+from actors.state import log, messaging
 from protocol import codec, codes, connection, events, messages
 from storage import errors, records
 
@@ -215,10 +215,12 @@ class Owner(Actor):
             self.refuse(command, codes.Refused(codes.BUSY, retry_after_ms=RETRY_MS))
             return True
         self._held.setdefault(command.device, deque())
+        self._count_look_up(command, 1)
         return False
 
     def _found(self, found: _Found) -> None:
         command = found.command
+        self._count_look_up(command, -1)
         held = self._held.pop(command.device, None) or deque()
         if self.loading:
             self._stash.extend((command, *held))
@@ -350,15 +352,19 @@ class Owner(Actor):
 
     # --- look-ups -----------------------------------------------------------------------------------------------------
 
+    def _count_look_up(self, command: log.Command, by: int) -> None:
+        """A target counts as looked up until what was found is handled, so that what happens to it meanwhile is not missed."""
+        target = messaging.target_of(command.frame)
+        if target:
+            count = self._looking_up.get(target, 0) + by
+            if count:
+                self._looking_up[target] = count
+            else:
+                del self._looking_up[target]
+
     async def item(self, seq: int) -> log.Target | None:
-        """An item as it is now. While it is read it counts as looked up, so that what happens to it meanwhile is not missed."""
-        self._looking_up[seq] = self._looking_up.get(seq, 0) + 1
-        try:
-            item = await self.services.store.item(self.stream, seq)
-        finally:
-            self._looking_up[seq] -= 1
-            if not self._looking_up[seq]:
-                del self._looking_up[seq]
+        """An item as it is now."""
+        item = await self.services.store.item(self.stream, seq)
         return None if item is None else as_target(item)
 
 

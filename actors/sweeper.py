@@ -19,6 +19,9 @@ logger = logging.getLogger("actors.sweeper")
 SLEEP_EVERY_S = 60.0
 #: Seconds between two looks for expired messages. Readers never see one in between: its time is checked as it is read.
 EXPIRE_EVERY_S = 5.0
+#: How long a message stays after it has expired, in ms: longer than a commit takes, so that an edit that was decided in time is
+#: erased with it.
+EXPIRE_SLACK_MS = 10_000
 #: Expired messages erased in one transaction, so that senders do not wait behind them.
 EXPIRE_AT_ONCE = 256
 #: Seconds between two tries of a store that has failed.
@@ -107,7 +110,8 @@ class Sweeper(Actor):
         self._services.telemetry.actor_sleeps["stream"] += slept
 
     async def _expire(self) -> bool:
-        erased = await self._services.store.erase_expired(self._services.clock(), events.redact, EXPIRE_AT_ONCE)
+        due = self._services.clock() - EXPIRE_SLACK_MS
+        erased = await self._services.store.erase_expired(due, events.redact, EXPIRE_AT_ONCE)
         return erased == EXPIRE_AT_ONCE
 
     async def _probe(self) -> bool:
