@@ -9,9 +9,19 @@ import secrets
 import sys
 
 from bench import generators, machine, people, process, result, show, workload
-from bench.workloads import direct, latency
+from bench.workloads import direct, group, history, idle, latency, storm
 
-WORKLOADS = {each.name: each for each in (direct.WORKLOAD, latency.WORKLOAD)}
+WORKLOADS = {
+    each.name: each
+    for each in (
+        direct.WORKLOAD,
+        latency.WORKLOAD,
+        group.WORKLOAD,
+        idle.WORKLOAD,
+        storm.WORKLOAD,
+        history.WORKLOAD,
+    )
+}
 ALL = "all"
 RUNS_OF_ALL = 3
 

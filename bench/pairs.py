@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import functools
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -144,8 +145,8 @@ async def connect(connector: wire.Connector, indexes: Iterable[tuple[int, int]],
 
     async def one(sender: int, receiver: int) -> Pair:
         pair = Pair(errors)
-        await connector.open(lambda host, credential, counts: Receiver(host, credential, counts, pair), receiver)
-        await connector.open(lambda host, credential, counts: Sender(host, credential, counts, pair, body), sender)
+        await connector.open(functools.partial(Receiver, pair=pair), receiver)
+        await connector.open(functools.partial(Sender, pair=pair, body=body), sender)
         pair.opened()
         return pair
 

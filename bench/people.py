@@ -99,6 +99,6 @@ class Signed:
 Accounts = Tokens | Registered | Signed
 
 
-def pair_stream(one: int, other: int) -> bytes:
-    """The direct stream of two people by index, where they were written in bulk."""
-    return ids.direct_stream(Person(one).user, Person(other).user)
+def stream_of(one: Person, other: Person) -> bytes:
+    """The direct stream of two people that were written in bulk."""
+    return ids.direct_stream(one.user, other.user)
