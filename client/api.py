@@ -185,10 +185,9 @@ class Commands:
         self, stream: bytes, *, uses: int = 0, expires_at: int = 0, approval: bool = False
     ) -> messages.Invite:
         """Make an invite link, and fetch its code."""
-        frame = messages.CreateInvite(0, 0, stream, uses, expires_at, approval)
-        await self._change(frame)
+        sent = await self._change(messages.CreateInvite(0, 0, stream, uses, expires_at, approval))
         admin = await self.group_admin(stream)
-        return next(invite for invite in admin.invites if invite.invite == frame.counter)
+        return next(invite for invite in admin.invites if invite.invite == sent.seq)
 
     async def revoke_invite(self, stream: bytes, invite: int) -> messages.Sent:
         return await self._change(messages.RevokeInvite(0, 0, stream, invite))

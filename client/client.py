@@ -29,7 +29,7 @@ from websockets.typing import Subprotocol
 
 from client import connection, errors, store
 from client.api import Commands
-from client.updates import Answer, Connected, Disconnected, Effect, End, StreamEvent, Update
+from client.updates import Answer, Connected, Disconnected, Effect, End, Numbered, StreamEvent, StreamGone, Update
 from protocol import codec, messages
 
 log = logging.getLogger("kith.client")
@@ -48,6 +48,7 @@ CLOSE_S = 3.0
 SAVE_S = 1.0
 #: HTTP statuses of a server that may be well again soon (RFC 9110 sections 15.5.9 and 15.6; RFC 6585 section 4).
 PASSING = frozenset({408, 429, 500, 502, 503, 504})
+_NUMBERED = (StreamEvent, StreamGone)
 
 
 class Client(Commands):
@@ -89,7 +90,7 @@ class Client(Commands):
         self._saving = asyncio.Lock()
         self._queue: deque[Update] = deque()
         self._limit = queue
-        self._out: StreamEvent | None = None  # given out by an iterator, not yet known to be taken
+        self._out: Numbered | None = None  # given out by an iterator, not yet known to be taken
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._wake = asyncio.Event()
@@ -182,7 +183,7 @@ class Client(Commands):
         """The next update, and it counts as taken. Raises what ended the client when there is no more (Closed after
         `close`)."""
         update = await self._next()
-        if type(update) is StreamEvent:
+        if isinstance(update, _NUMBERED):
             self.taken(update)
         return update
 
@@ -191,7 +192,7 @@ class Client(Commands):
         if self._out is not None:
             self.taken(self._out)
         update = self._pop() if self._queue else None
-        if type(update) is StreamEvent:
+        if isinstance(update, _NUMBERED):
             self.taken(update)
         return update
 
@@ -207,7 +208,7 @@ class Client(Commands):
                 if closed.close is None:
                     return
                 raise
-            if type(update) is StreamEvent:
+            if isinstance(update, _NUMBERED):
                 self._out = update
             yield update
 
@@ -217,7 +218,7 @@ class Client(Commands):
             if type(update) is StreamEvent:
                 yield update
 
-    def taken(self, event: StreamEvent) -> None:
+    def taken(self, event: Numbered) -> None:
         """The application has dealt with `event`, and with all before it in its stream."""
         if self._out is event:
             self._out = None

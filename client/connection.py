@@ -21,7 +21,7 @@ import msgspec
 
 from client import errors, inflow, outflow, own, requests
 from client.backoff import SETTLED_S, Backoff
-from client.updates import Answer, Connected, Disconnected, Effect, End, Notice, Retry, StreamEvent
+from client.updates import Answer, Connected, Disconnected, Effect, End, Notice, Numbered, Retry, StreamEvent, StreamGone
 from protocol import codec, codes, events, messages
 
 VERSION = 1
@@ -31,6 +31,8 @@ WELCOME_S = 20.0
 GRACE_S = 10.0
 #: Bytes that a batch of commands may reach; a single larger frame goes alone. Half the limit of a WebSocket message.
 BATCH_BYTES = 32 * 1024
+#: Bytes of a Gone frame, about.
+GONE_BYTES = 32
 
 
 class State(Enum):
@@ -147,7 +149,7 @@ class Connection:
         if self.state is State.OPEN:
             self._frames.append(codec.encode(frame))
 
-    def taken(self, item: StreamEvent, now: float) -> None:
+    def taken(self, item: Numbered, now: float) -> None:
         """The application has taken an event: it will be acknowledged."""
         self.inflow.taken(item, now)
 
@@ -259,6 +261,8 @@ class Connection:
             self._frames.append(codec.encode(messages.ClientHeartbeat(0)))
         elif isinstance(frame, messages.GoingAway):
             self._going = frame
+        elif isinstance(frame, messages.Gone) and frame.rid == 0:
+            effects += self.inflow.gone(StreamGone(frame.stream, frame.first, frame.last, GONE_BYTES), now)
         elif isinstance(frame, Notice):
             effects += [*self.inflow.caught_up(), frame] if isinstance(frame, messages.CaughtUp) else [frame]
         else:

@@ -7,10 +7,10 @@ that is still being fetched. Time is a monotonic clock in seconds, given with ea
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from client import errors, own
-from client.updates import StreamEvent
+from client.updates import Numbered, StreamEvent, StreamGone
 from protocol import events, messages
 
 #: Seconds between two acknowledgements of a stream (contract.md, Delivery 8), and in groups above LARGE members.
@@ -24,9 +24,10 @@ MAX_CURSORS = 256
 class _Stream:
     """`high`: highest seq given out. `sure`: the next one must be high + 1; not so before the first one of this run (a new
     device begins at the head, a stored cursor may be older than the server's). `taken`, `acked`: by the application, to the
-    server. `early`: what waits for seqs before it; None stands for an own event that is being fetched."""
+    server. `early`: what waits for seqs before it, or for the fields that are being fetched. `begun`: the own
+    event that the stream began with, if it did; `late`: the highest seq of those before it that came after all."""
 
-    __slots__ = ("acked", "bytes", "early", "high", "n", "sure", "taken", "time")
+    __slots__ = ("acked", "begun", "bytes", "early", "high", "late", "n", "sure", "taken", "time")
 
     def __init__(self, high: int = 0) -> None:
         self.high = high
@@ -34,9 +35,11 @@ class _Stream:
         self.taken = high
         self.acked = high
         self.bytes = 0
+        self.begun = 0
+        self.late = 0
         self.n = -1
         self.time = 0
-        self.early: dict[int, StreamEvent | None] | None = None
+        self.early: dict[int, StreamEvent] | None = None
 
 
 class Inflow:
@@ -51,69 +54,71 @@ class Inflow:
         self._caught_up = False
         self._streams = {stream: _Stream(seq) for stream, seq in cursors}
         self._sizes: dict[bytes, int] = {}
+        self._fetching: set[tuple[bytes, int]] = set()
         self._dirty: dict[bytes, _Stream] = {}
         self._due: float | None = None
 
     # --- events -----------------------------------------------------------------------------------------------------
 
-    def event(self, item: StreamEvent, now: float) -> list[StreamEvent]:
+    def event(self, item: StreamEvent, now: float) -> Sequence[Numbered]:
         """An Event frame came: what the application gets now, in order."""
-        stream = self._streams.get(item.stream)
-        if stream is None:
-            stream = self._streams[item.stream] = _Stream()
+        stream = self._stream(item.stream)
         seq = item.seq
         if seq == stream.high + 1 and stream.sure and stream.early is None:
-            return [self._give(stream, item)]
+            stream.begun = 0
+            return (self._give(stream, item),)
         if seq <= stream.high:
-            if seq <= stream.taken:
-                # The server's cursor is behind: the last acknowledgement was lost with its connection. Say it again.
-                self._mark(item.stream, stream, now)
-            return []
-        early = stream.early if stream.early is not None else {}
-        if not stream.sure:
-            self._begin(stream, min((seq, *early)))
-        expected = stream.high + 1
-        while expected in early:
-            expected += 1
-        if seq <= expected:
-            early[seq] = item
-        else:
+            return self._repeated(stream, item, now)
+        stream.begun = 0
+        expected = self._expected(stream, seq)
+        if seq > expected:
             if not own.lets_in(item.event, self.user):
                 self._violation(f"gap in stream {item.stream.hex()}: expected seq {expected}, got {seq}")
             return self._leap(stream, item)
-        stream.early = early
+        self._hold(stream, item)
         return self._flush(stream)
 
-    def sent(self, item: StreamEvent, complete: bool, jump: bool = False) -> list[StreamEvent]:
+    def gone(self, item: StreamGone, now: float) -> Sequence[Numbered]:
+        """A Gone frame came in the place of events that expired."""
+        stream = self._stream(item.stream)
+        if item.seq <= stream.high:
+            return self._repeated(stream, item, now)
+        expected = self._expected(stream, item.first)
+        if item.first > expected:
+            self._violation(f"gap in stream {item.stream.hex()}: expected seq {expected}, got {item.first}")
+        return self._leap(stream, item)
+
+    def sent(self, item: StreamEvent, complete: bool, jump: bool = False) -> Sequence[Numbered]:
         """An own command became `item`. `complete` False: hold its place; `completed` follows. `jump`: it made this user
         a member, so that nothing before it is to be expected."""
-        stream = self._streams.get(item.stream)
-        if stream is None:
-            stream = self._streams[item.stream] = _Stream()
-        if item.seq <= stream.high:
-            return []
-        early = stream.early if stream.early is not None else {}
-        if item.seq in early:
-            return []
-        early[item.seq] = item if complete else None
-        stream.early = early
-        if jump or (not stream.sure and (self._caught_up or item.seq == 1)):
-            # Sent comes in seq order, so nothing before it is under way; before caught_up that cannot be told.
-            self._begin(stream, min(early))
+        stream = self._stream(item.stream)
+        if item.seq <= stream.high or (stream.early is not None and item.seq in stream.early):
+            return ()
+        early = self._hold(stream, item)
+        if not complete:
+            self._fetching.add((item.stream, item.seq))
+        if jump:
+            self._begin(stream, item.seq)
+        elif not stream.sure and (self._caught_up or item.seq == 1):
+            # Sent comes in seq order, so nothing before it is under way. Before caught_up that cannot be told; and a device
+            # that fell behind with the very first event of a stream hears of its own before those: `_repeated` lets them in.
+            first = min(early)
+            stream.begun = first if first > stream.high + 1 else 0
+            self._begin(stream, first)
         return self._flush(stream)
 
-    def completed(self, item: StreamEvent) -> list[StreamEvent]:
+    def completed(self, item: StreamEvent) -> Sequence[Numbered]:
         """The own event whose place was held is known now."""
         stream = self._streams[item.stream]
-        if stream.early is None or stream.early.get(item.seq, item) is not None:
-            return []  # it came as an Event frame meanwhile
-        stream.early[item.seq] = item
+        if (item.stream, item.seq) not in self._fetching:
+            return ()  # it came as an Event frame meanwhile
+        self._hold(stream, item)
         return self._flush(stream)
 
-    def caught_up(self) -> list[StreamEvent]:
+    def caught_up(self) -> Sequence[Numbered]:
         """CaughtUp came: own events of streams from which nothing else came stand at their heads."""
         self._caught_up = True
-        given: list[StreamEvent] = []
+        given: list[Numbered] = []
         for stream in self._streams.values():
             if stream.early and not stream.sure:
                 self._begin(stream, min(stream.early))
@@ -124,28 +129,73 @@ class Inflow:
         """The connection is over: the next one catches up anew."""
         self._caught_up = False
 
+    def _stream(self, name: bytes) -> _Stream:
+        stream = self._streams.get(name)
+        if stream is None:
+            stream = self._streams[name] = _Stream()
+        return stream
+
+    def _hold(self, stream: _Stream, item: StreamEvent) -> dict[int, StreamEvent]:
+        """`item` is whole, and waits for its turn."""
+        if stream.early is None:
+            stream.early = {}
+        stream.early[item.seq] = item
+        self._fetching.discard((item.stream, item.seq))
+        return stream.early
+
+    def _expected(self, stream: _Stream, first: int) -> int:
+        """The seq after all that is here without a gap, where `first` comes now."""
+        early = stream.early or {}
+        if not stream.sure:
+            self._begin(stream, min((first, *early)))
+        expected = stream.high + 1
+        while expected in early:
+            expected += 1
+        return expected
+
+    def _repeated(self, stream: _Stream, item: Numbered, now: float) -> Sequence[Numbered]:
+        """It comes again, or it is from before the own event that this stream began with."""
+        if stream.late < item.seq < stream.begun:
+            stream.late = item.seq
+            return (item,)
+        if item.seq >= stream.begun:
+            stream.begun = 0
+        if item.seq <= stream.taken:
+            # The server's cursor is behind: the last acknowledgement was lost with its connection. Say it again.
+            self._mark(item.stream, stream, now)
+        return ()
+
     @staticmethod
     def _begin(stream: _Stream, seq: int) -> None:
         """Go on at `seq`, wherever the stream stood before."""
+        stream.late = stream.high
         stream.high = seq - 1
+        stream.acked = max(stream.acked, stream.high)
         stream.sure = True
         stream.n = -1
 
-    def _leap(self, stream: _Stream, item: StreamEvent) -> list[StreamEvent]:
+    def _leap(self, stream: _Stream, item: Numbered) -> Sequence[Numbered]:
         """Give out what waits before `item`, and go on there."""
         early = stream.early or {}
-        before = [waiting for _, waiting in sorted(early.items()) if waiting is not None and waiting.seq < item.seq]
-        given = [self._give(stream, waiting) for waiting in before]
+        first = item.first if isinstance(item, StreamGone) else item.seq
+        self._fetching -= {(item.stream, seq) for seq in early if seq <= item.seq}
+        before = [waiting for _, waiting in sorted(early.items()) if waiting.seq < first]
+        given: list[Numbered] = [self._give(stream, waiting) for waiting in before]
         stream.early = {seq: waiting for seq, waiting in early.items() if seq > item.seq}
-        self._begin(stream, item.seq)
-        given.append(self._give(stream, item))
-        return given + self._flush(stream)
+        if isinstance(item, StreamGone):
+            stream.high = item.seq
+            stream.n = -1
+            given.append(item)
+        else:
+            self._begin(stream, item.seq)
+            given.append(self._give(stream, item))
+        return [*given, *self._flush(stream)]
 
-    def _flush(self, stream: _Stream) -> list[StreamEvent]:
-        given: list[StreamEvent] = []
+    def _flush(self, stream: _Stream) -> Sequence[Numbered]:
+        given: list[Numbered] = []
         early = stream.early
         assert early is not None
-        while (item := early.get(stream.high + 1)) is not None:
+        while (item := early.get(stream.high + 1)) is not None and (item.stream, item.seq) not in self._fetching:
             del early[item.seq]
             given.append(self._give(stream, item))
         if not early:
@@ -178,12 +228,12 @@ class Inflow:
 
     # --- acknowledgements -------------------------------------------------------------------------------------------
 
-    def taken(self, item: StreamEvent, now: float) -> None:
+    def taken(self, item: Numbered, now: float) -> None:
         """The application has taken `item` (and everything before it in its stream)."""
         stream = self._streams[item.stream]
-        if item.seq <= stream.taken or "kind" in item.missing:
-            return  # an unknown kind of own event: a request to join, in a stream that is not read (yet)
-        stream.taken = item.seq
+        if isinstance(item, StreamEvent) and "kind" in item.missing:
+            return  # a request to join, in a stream that is not read (yet)
+        stream.taken = max(stream.taken, item.seq)
         stream.bytes += item.size
         full = (stream.taken - stream.acked) * 2 >= self.window_events or stream.bytes * 2 >= self.window_bytes
         self._mark(item.stream, stream, now, at_once=full)
@@ -210,9 +260,14 @@ class Inflow:
         self._due = None
         return [messages.Ack(0, tuple(cursors[at : at + MAX_CURSORS])) for at in range(0, len(cursors), MAX_CURSORS)]
 
+    def knows(self, stream: bytes) -> bool:
+        """Whether something came of `stream` in this run, so that the next seq is known."""
+        return stream in self._streams and self._streams[stream].sure
+
     def cursors(self) -> dict[bytes, int]:
-        """What the application has taken: stream -> seq. What a store keeps."""
-        return {name: stream.taken for name, stream in self._streams.items() if stream.taken}
+        """What the application has taken: stream -> seq. What a store keeps. Not of streams that began with an own event and
+        of which nothing else came: what may stand before that would be taken for known."""
+        return {name: stream.taken for name, stream in self._streams.items() if stream.taken and not stream.begun}
 
     # --- group sizes, for the pace of acknowledgements ----------------------------------------------------------------
 

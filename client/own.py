@@ -38,9 +38,13 @@ def stream_of(command: messages.Change, user: int, device: int) -> bytes:
 
 
 def event_of(command: messages.Change, sent: messages.Sent, user: int, device: int) -> Own | None:
-    """The event that `command` became. None for a command that has no event this client could name (DeleteAccount)."""
+    """The event that `command` became. None for a command of a newer kind."""
+    head = (sent.n, sent.time, user, device, command.counter)
+    if isinstance(command, messages.CreateInvite):
+        # The one command whose event says its own seq.
+        return Own(events.InviteCreated(*head, sent.seq, command.uses, command.expires_at, command.approval))
     make = _MAKERS.get(type(command))
-    return None if make is None else make(command, (sent.n, sent.time, user, device, command.counter))
+    return None if make is None else make(command, head)
 
 
 _Head = tuple[int, int, int, int, int]
@@ -78,7 +82,6 @@ _MAKERS: dict[type[messages.Change], _Maker] = {
     messages.SetRole: lambda c, h: Own(events.RoleChanged(*h, c.user, c.role)),
     messages.SetGroupProfile: lambda c, h: Own(events.GroupProfileChanged(*h, c.title, c.description, c.picture)),
     messages.SetPermissions: lambda c, h: Own(events.PermissionsChanged(*h, c.permissions)),
-    messages.CreateInvite: lambda c, h: Own(events.InviteCreated(*h, c.counter, c.uses, c.expires_at, c.approval)),
     messages.RevokeInvite: lambda c, h: Own(events.InviteRevoked(*h, c.invite)),
     # Not a member while approval is waited for: history then refuses, and this is what is left.
     messages.Join: lambda _, h: Own(events.JoinRequested(*h, 1), ("kind", "invite"), fetchable=True),
@@ -87,7 +90,7 @@ _MAKERS: dict[type[messages.Change], _Maker] = {
     messages.SetProfile: lambda c, h: Own(events.ProfileChanged(*h, c.profile)),
     # The server enforces its profile of names (RFC 8265), which may write this one otherwise.
     messages.Rename: lambda c, h: Own(events.Renamed(*h, c.name), ("name",)),
-    messages.SetContact: lambda c, h: Own(events.ContactSet(*h, c.user, c.label, c.on)),
+    messages.SetContact: lambda c, h: Own(events.ContactSet(*h, c.user, c.label if c.on else "", c.on)),
     messages.SetBlock: lambda c, h: Own(events.BlockSet(*h, c.user, c.on)),
     messages.SetPrivacy: lambda c, h: Own(events.PrivacySet(*h, c.privacy)),
     messages.RenameDevice: lambda c, h: Own(events.DeviceRenamed(*h, c.device, c.name)),
@@ -97,6 +100,7 @@ _MAKERS: dict[type[messages.Change], _Maker] = {
     messages.SetDraft: lambda c, h: Own(events.DraftSet(*h, c.stream, c.text, c.reply_to)),
     messages.Keep: lambda c, h: Own(events.Kept(*h, c.stream, c.seq, c.starred, c.pinned)),
     messages.Hide: lambda c, h: Own(events.Hidden(*h, c.stream, c.seqs)),
+    messages.DeleteAccount: lambda _, h: Own(events.ProfileChanged(*h, events.Profile())),
     messages.ChangePassword: lambda c, h: Own(events.PasswordChanged(*h, c.revoke_others)),
 }
 

@@ -22,6 +22,8 @@ PARTS = (
     messages.Gone,
     messages.ExportPart,
 )
+#: Requests that are out at once. A client that needs more is waited for; a server refuses more than a few.
+OUT = 8
 
 
 class Request:
@@ -97,7 +99,7 @@ class Requests:
     def next(self, now: float) -> Request | None:
         """The next one to send now, or None."""
         self._again([(rid, r) for rid, r in self._by_rid.items() if 0 < r.deadline <= now and not r.once])
-        while self._unsent and self._unsent[0][0] <= now:
+        while self._may_send() and self._unsent[0][0] <= now:
             request = self._by_rid.get(heapq.heappop(self._unsent)[1])
             if request is not None:
                 wait = min(outflow.LONGEST_ANSWER_S, outflow.ANSWER_S * 2.0 ** min(request.tries, 8))
@@ -105,6 +107,9 @@ class Requests:
                 request.tries += 1
                 return request
         return None
+
+    def _may_send(self) -> bool:
+        return bool(self._unsent) and sum(1 for request in self._by_rid.values() if request.deadline) < OUT
 
     def later(self, rid: int, retry_after_s: float, now: float) -> bool:
         """A temporary refusal: ask again after a while. False: there is no such request, or it is not asked again."""
@@ -137,4 +142,4 @@ class Requests:
         while self._unsent and self._unsent[0][1] not in self._by_rid:
             heapq.heappop(self._unsent)
         again = [r.deadline for r in self._by_rid.values() if r.deadline and not r.once]
-        return self._unsent[0][0] if self._unsent else None, min(again, default=None)
+        return self._unsent[0][0] if self._may_send() else None, min(again, default=None)

@@ -24,6 +24,16 @@ class StreamEvent:
 
 
 @dataclass(slots=True, frozen=True)
+class StreamGone:
+    """The events first..seq of `stream` expired before this device could have them."""
+
+    stream: bytes
+    first: int
+    seq: int
+    size: int
+
+
+@dataclass(slots=True, frozen=True)
 class Connected:
     """Let in. What was missed follows, then `CaughtUp`."""
 
@@ -47,7 +57,10 @@ Notice = (
     | messages.Ephemeral
 )
 
-Update = StreamEvent | Notice | Connected | Disconnected
+#: What takes place in the order of a stream, and is acknowledged.
+Numbered = StreamEvent | StreamGone
+
+Update = Numbered | Notice | Connected | Disconnected
 
 
 @dataclass(slots=True, frozen=True)

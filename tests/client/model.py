@@ -40,7 +40,8 @@ class Log:
 
 @dataclass
 class Link:
-    """One connection. `out`: what the server has said and the network has not delivered yet."""
+    """One connection. `out`: what the server has said and the network has not delivered yet. `behind`: the device is not
+    offered events as they commit, only answers; `offered` says how far it is in each stream."""
 
     server: Server
     out: list[bytes] = field(default_factory=list)
@@ -49,6 +50,8 @@ class Link:
     open: bool = True
     closed: codes.Close | None = None
     received: list[messages.ClientFrame] = field(default_factory=list)
+    behind: bool = False
+    offered: dict[bytes, int] = field(default_factory=dict)
 
     def say(self, frame: messages.Frame) -> None:
         if self.open:
@@ -66,6 +69,12 @@ class Link:
     def close(self, reason: codes.Close) -> None:
         self.closed = reason
         self.cut()
+
+    def read_on(self) -> None:
+        """The device is live again: it gets what it lacks, own events among it, from the log."""
+        self.behind = False
+        for stream in list(self.server.logs):
+            self.server.offer(self, stream)
 
     def cut(self) -> None:
         """The connection is over, for the server too."""
@@ -143,8 +152,9 @@ class Server:
                 hello.rid, 1, b"session", link.user, link.device, name, new, self.heartbeat_s, self.limits, self.time
             )
         )
-        for stream, log in self.logs.items():
-            self._offer(link, stream, self.cursors.get((link.device, stream), 0) + 1, len(log.entries))
+        for stream in self.logs:
+            link.offered[stream] = self.cursors.get((link.device, stream), 0)
+            self.offer(link, stream)
         link.say(messages.CaughtUp(0))
 
     def _device(self, link: Link, rid: int, credential: messages.RegisterCredential | messages.PasswordCredential) -> bytes:
@@ -193,9 +203,11 @@ class Server:
         if len(answers) > 64:
             del answers[min(answers)]
         link.say(messages.Sent(frame.rid, seq, event.n, event.time))
+        if not link.behind and link.user in log.joined:
+            link.offered[stream] = seq
         for other in self.by_id.values():
             if other is not link and other.user:
-                self._offer(other, stream, seq, seq)
+                self.offer(other, stream)
 
     def _event_of(self, stream: bytes, log: Log, frame: messages.Change, link: Link) -> events.AnyEvent:
         """Append the event that the command becomes."""
@@ -227,14 +239,18 @@ class Server:
         if ids.kind(stream) is ids.Kind.DIRECT:
             log.joined |= dict.fromkeys(ids.parties(stream), 1)
         for link in list(self.by_id.values()):
-            self._offer(link, stream, len(log.entries), len(log.entries))
+            self.offer(link, stream)
 
-    def _offer(self, link: Link, stream: bytes, first: int, last: int) -> None:
+    def offer(self, link: Link, stream: bytes) -> None:
+        """Bring a device to the head of a stream that its user may read."""
         log = self.logs[stream]
         joined = log.joined.get(link.user)
-        if joined is not None:
-            for seq in range(max(first, joined), last + 1):
-                link.say(messages.Event(0, stream, seq, msgspec.Raw(log.entries[seq - 1])))
+        if joined is None or link.behind:
+            return
+        first = max(link.offered.get(stream, 0) + 1, joined)
+        for seq in range(first, len(log.entries) + 1):
+            link.say(messages.Event(0, stream, seq, msgspec.Raw(log.entries[seq - 1])))
+        link.offered[stream] = len(log.entries)
 
     def _history(self, link: Link, frame: messages.FetchHistory) -> None:
         log = self.logs[frame.stream]

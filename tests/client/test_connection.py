@@ -1,0 +1,300 @@
+"""The core on its own: hello, heartbeat, how a connection ends, what is told anew."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from client import connection, errors
+from client.api import text_body
+from client.updates import Answer, Connected, Disconnected, End, Retry, StreamEvent
+from protocol import codec, codes, events, ids, messages
+from tests.client import model
+
+CREDENTIAL = messages.RegisterCredential("asha", "a good password", b"a" * 16)
+STREAM = ids.direct_stream(1, 1)
+
+
+def core(**more: Any) -> connection.Connection:
+    defaults: dict[str, Any] = {"credential": CREDENTIAL, "counter_seed": 5000, "random": lambda: 1.0}
+    return connection.Connection(**(defaults | more))
+
+
+def let_in(found: connection.Connection, server: model.Server | None = None, now: float = 0.0) -> model.Link:
+    link = (server or model.Server()).connect()
+    found.connected(now)
+    exchange(found, link, now)
+    assert found.state is connection.State.OPEN
+    return link
+
+
+def exchange(found: connection.Connection, link: model.Link, now: float) -> list[Any]:
+    """Let both talk until neither has anything to say."""
+    effects: list[Any] = []
+    while True:
+        for data in found.outgoing(now):
+            link.receive(data)
+        heard, link.out = link.out, []
+        for data in heard:
+            effects += found.receive(data, now)
+        if not heard:
+            return effects
+
+
+def frames_of(data: list[bytes]) -> list[Any]:
+    return [
+        codec.decode_client(part)
+        for each in data
+        for part in (codec.split(each) if codec.is_batch(each) else [msgspec.Raw(each)])
+    ]
+
+
+def test_the_token_of_welcome_is_the_next_credential() -> None:
+    found = core()
+    let_in(found)
+    found.disconnected(1006, "", 1.0)
+    found.connected(2.0)
+    (hello,) = frames_of(found.outgoing(2.0))
+    assert hello.credential == messages.TokenCredential(found.identity.token)
+
+
+def test_a_welcome_that_was_lost_finds_the_same_device() -> None:
+    server, found = model.Server(), core()
+    found.connected(0.0)
+    link = server.connect()
+    for data in found.outgoing(0.0):
+        link.receive(data)
+    link.cut()
+    found.disconnected(1006, "", 1.0)
+    let_in(found, server)
+    assert len(server.devices) == 1
+
+
+def test_no_command_leaves_before_welcome() -> None:
+    found = core(identity=connection.Identity(1, 1001, "asha", b"token-of-device-1001"))
+    found.submit(messages.Send(0, 0, STREAM, text_body("x")), "x")
+    found.connected(0.0)
+    assert [type(frame) for frame in frames_of(found.outgoing(0.0))] == [messages.Hello]
+
+
+def test_a_command_before_the_first_welcome_is_the_callers_mistake() -> None:
+    with pytest.raises(ValueError, match="first Welcome"):
+        core().submit(messages.Send(0, 0, STREAM, text_body("x")), "x")
+
+
+def test_counters_rise_from_the_clock_and_from_what_was_used() -> None:
+    found = core()
+    let_in(found)
+    frame = messages.Send(0, 0, STREAM, text_body("x"))
+    found.submit(frame, "x")
+    assert frame.counter == 5001
+    later = core(identity=connection.Identity(1, 1001, "asha", b"t" * 16, 9000))
+    later.submit(frame, "x")
+    assert frame.counter == 9001
+
+
+def test_a_heartbeat_is_answered() -> None:
+    found = core()
+    let_in(found)
+    found.receive(codec.encode(messages.Heartbeat(0)), 25.0)
+    assert frames_of(found.outgoing(25.0)) == [messages.ClientHeartbeat(0)]
+
+
+def test_a_silent_client_speaks_by_itself() -> None:
+    """While the application is slow the socket is not read, and the server's heartbeats with it."""
+    found = core()
+    let_in(found)
+    assert found.outgoing(24.9) == []
+    assert found.deadline(24.9) == pytest.approx(25.0)
+    assert frames_of(found.outgoing(25.0)) == [messages.ClientHeartbeat(0)]
+
+
+def test_a_silent_server_counts_as_lost_after_two_heartbeats() -> None:
+    found = core()
+    let_in(found)
+    assert not found.dead(59.9)
+    assert found.dead(60.0)
+    found.not_read(60.0)
+    assert not found.dead(60.0)
+
+
+def test_a_server_that_never_welcomes_is_given_up() -> None:
+    found = core()
+    found.connected(0.0)
+    assert found.deadline(0.0) == connection.WELCOME_S
+    assert found.dead(connection.WELCOME_S)
+
+
+@pytest.mark.parametrize("close", [close for close in codes.CLOSES if not close.reconnect and close is not codes.NORMAL])
+def test_a_final_close_is_the_end(close: codes.Close) -> None:
+    found = core()
+    let_in(found)
+    outcome, _ = found.disconnected(close.code, "", 1.0)
+    assert isinstance(outcome, End)
+    assert isinstance(outcome.error, errors.Closed)
+    assert outcome.error.close is close
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1006, 1011, *(close.code for close in codes.CLOSES if close.reconnect)])
+def test_any_other_close_is_come_back_from(code: int) -> None:
+    found = core()
+    let_in(found)
+    outcome, effects = found.disconnected(code, "", 1.0)
+    assert outcome == Retry(0.5)
+    assert [type(effect) for effect in effects] == [Disconnected]
+
+
+def test_the_servers_hint_is_kept() -> None:
+    found = core()
+    let_in(found)
+    found.receive(codec.encode(messages.GoingAway(0, 5000, "wss://other.example/ws")), 1.0)
+    assert found.disconnected(1012, "", 1.0)[0] == Retry(5.5, "wss://other.example/ws")
+    assert found.disconnected(1006, "", 2.0)[0] == Retry(1.0)
+
+
+def test_wrong_credentials_are_the_end_and_a_busy_server_is_not() -> None:
+    found = core()
+    for error, number in ((codes.BUSY, 401), (codes.BAD_CREDENTIALS, 200)):
+        found.connected(0.0)
+        (hello,) = frames_of(found.outgoing(0.0))
+        frame = messages.Error(hello.rid, number, error.symbol, error.text, error.temporary, 700)
+        found.receive(codec.encode(frame), 0.0)
+        outcome, _ = found.disconnected(4503 if error is codes.BAD_CREDENTIALS else 1013, "", 1.0)
+        if error is codes.BUSY:
+            assert outcome == Retry(0.7 + 0.5)
+        else:
+            assert isinstance(outcome, End)
+            assert isinstance(outcome.error, codes.Refused)
+            assert outcome.error.error is error
+
+
+def test_a_new_connection_is_told_whom_and_what_one_looks_at() -> None:
+    server, found = model.Server(), core()
+    link = let_in(found, server)
+    found.submit(messages.WatchPresence(0, (5, 6)), "watch")
+    found.submit(messages.WatchPresence(0, (7,), (5,)), "watch")
+    found.tell(messages.Look(0, STREAM))
+    exchange(found, link, 1.0)
+    found.disconnected(1006, "", 2.0)
+    again = let_in(found, server, 3.0)
+    assert messages.Look(0, STREAM) in again.received
+    watched = [frame for frame in again.received if isinstance(frame, messages.WatchPresence)]
+    assert [frame.add for frame in watched] == [(6, 7)]
+
+
+def test_what_was_typed_is_not_told_to_a_later_connection() -> None:
+    server, found = model.Server(), core()
+    let_in(found, server)
+    found.disconnected(1006, "", 2.0)
+    found.tell(messages.Typing(0, STREAM))
+    again = let_in(found, server, 3.0)
+    assert [type(frame) for frame in again.received] == [messages.Hello]
+
+
+def test_the_servers_rates_are_kept_from_this_side() -> None:
+    limits = msgspec.structs.replace(model.LIMITS, commands_per_s=10, burst=5)
+    server, found = model.Server(limits), core()
+    link = let_in(found, server)
+    for number in range(20):
+        found.submit(messages.Send(0, 0, STREAM, text_body(str(number))), number)
+    now, times = 0.0, []
+    while found.unanswered:
+        times += [now for effect in exchange(found, link, now) if isinstance(effect, Answer)]
+        deadline = found.deadline(now)
+        assert deadline is not None
+        now = max(deadline, now + 0.001)
+    assert times[:5] == [0.0] * 5
+    assert times[-1] == pytest.approx(1.5, abs=0.05)
+
+
+def test_a_rate_limit_holds_every_stream() -> None:
+    server, found = model.Server(), core()
+    link = let_in(found, server)
+    server.refuse = [codes.Refused(codes.RATE_LIMITED, retry_after_ms=2000)]
+    found.submit(messages.Send(0, 0, STREAM, text_body("x")), "x")
+    exchange(found, link, 1.0)
+    found.submit(messages.Send(0, 0, ids.direct_stream(1, 2), text_body("y")), "y")
+    found.submit(messages.Open(0, 2), "z")
+    assert exchange(found, link, 2.9) == []
+    assert found.deadline(2.9) == 3.0
+    answers = [effect.waiter for effect in exchange(found, link, 3.0) if isinstance(effect, Answer)]
+    assert sorted(answers) == ["x", "y", "z"]
+
+
+def test_batches_keep_within_the_limits_of_a_message() -> None:
+    found = core()
+    let_in(found)
+    for user in range(2, 12):
+        for _ in range(40):
+            found.submit(messages.Send(0, 0, ids.direct_stream(1, user), text_body("x" * 3000)), "x")
+    out = found.outgoing(0.0)
+    assert len(frames_of(out)) == 400
+    assert max(map(len, out)) <= connection.BATCH_BYTES + 16
+
+
+def test_an_event_of_a_kind_from_the_future_is_kept_and_passed_over() -> None:
+    found = core()
+    let_in(found)
+    raw = msgspec.Raw(msgspec.msgpack.encode([31, 1, 2, 3, 4, 5, "new"]))
+    (item,) = found.receive(codec.encode(messages.Event(0, STREAM, 1, raw)), 1.0)
+    assert isinstance(item, StreamEvent)
+    assert item.event is None
+
+
+def test_an_unknown_frame_of_the_server_is_ignored() -> None:
+    found = core()
+    let_in(found)
+    assert found.receive(msgspec.msgpack.encode([127, 0, "new"]), 1.0) == []
+
+
+@pytest.mark.parametrize("data", [b"\xc1", b"\x93\x63\x00\xff", b"\x90" * 3, b"\x91" * 50_000])
+def test_bytes_that_cannot_be_read_are_a_breach(data: bytes) -> None:
+    found = core()
+    let_in(found)
+    with pytest.raises(errors.ProtocolViolation):
+        found.receive(data, 1.0)
+
+
+def test_what_is_over_tells_everybody_who_waits() -> None:
+    found = core()
+    let_in(found)
+    found.submit(messages.Send(0, 0, STREAM, text_body("x")), "sender")
+    found.submit(messages.Open(0, 5), "opener")
+    error = errors.Closed("over")
+    assert [(effect.waiter, effect.outcome) for effect in found.end(error) if isinstance(effect, Answer)] == [
+        ("sender", error),
+        ("opener", error),
+    ]
+
+
+def test_the_close_that_says_the_account_is_deleted_answers_the_wish() -> None:
+    found = core()
+    let_in(found)
+    found.submit(messages.DeleteAccount(0, 0, "a good password"), "deleter")
+    found.outgoing(0.0)
+    outcome, effects = found.disconnected(codes.ACCOUNT_DELETED.code, "", 1.0)
+    assert isinstance(outcome, End)
+    assert [effect.waiter for effect in effects if isinstance(effect, Answer)] == ["deleter"]
+
+
+def test_an_ephemeral_message_is_not_sent_twice() -> None:
+    server, found = model.Server(), core()
+    let_in(found, server)
+    found.submit(messages.Send(0, 0, STREAM, text_body("x"), 0, events.Flag.EPHEMERAL), "x")
+    found.outgoing(0.0)
+    _, effects = found.disconnected(1006, "", 1.0)
+    (answer,) = [effect for effect in effects if isinstance(effect, Answer)]
+    assert isinstance(answer.outcome, errors.Lost)
+
+
+def test_welcome_is_an_update_before_what_was_missed() -> None:
+    server, found = model.Server(), core()
+    let_in(found, server)
+    found.disconnected(1006, "", 1.0)
+    server.append(STREAM, events.Message(1, 5, 1, 99, 1, text_body("x")))
+    link = server.connect()
+    found.connected(2.0)
+    kinds = [type(effect) for effect in exchange(found, link, 2.0)]
+    assert kinds == [Connected, StreamEvent, messages.CaughtUp]
