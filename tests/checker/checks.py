@@ -1,0 +1,47 @@
+"""The history checker: every promise K1 to K11 of the contract, over one history. (K9 is the feed's.)
+
+    findings = checks.check(seen)
+    assert not findings, checks.report(findings)
+
+Each check is a pure function of the history, and is proven on planted faults (`test_planted.py`) and on correct histories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from tests.checker import delivery, owners, state
+from tests.checker.findings import Case, Finding
+from tests.checker.history import History
+
+CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
+    delivery.acknowledged,
+    delivery.once,
+    delivery.numbered,
+    delivery.same_for_all,
+    delivery.gapless,
+    delivery.order_kept,
+    delivery.refused_stays_refused,
+    delivery.resolved_one_way,
+    owners.one_owner,
+    owners.watermarks,
+    state.fetched,
+    state.inside_intervals,
+)
+
+#: Findings that a report names one by one.
+SHOWN = 20
+
+
+def check(seen: History) -> list[Finding]:
+    """Everything that is wrong with a history; empty: it keeps all promises."""
+    case = Case(seen)
+    return [finding for each in CHECKS for finding in each(case)]
+
+
+def report(findings: Sequence[Finding]) -> str:
+    """The findings for people, the first SHOWN of them."""
+    lines = [str(finding) for finding in findings[:SHOWN]]
+    if len(findings) > SHOWN:
+        lines.append(f"... and {len(findings) - SHOWN} more")
+    return "\n".join(lines)
