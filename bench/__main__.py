@@ -9,11 +9,12 @@ import secrets
 import sys
 
 from bench import generators, machine, people, process, result, show, workload
-from bench.workloads import direct, group, history, idle, latency, storm
+from bench.workloads import actors, direct, group, history, idle, latency, storm
 
 WORKLOADS = {
     each.name: each
     for each in (
+        actors.WORKLOAD,
         direct.WORKLOAD,
         latency.WORKLOAD,
         group.WORKLOAD,
