@@ -143,7 +143,9 @@ class Telemetry:
     # storage
     commit_seconds: Histogram = histogram("Time of one durable commit, sync included", SECONDS)
     commit_appends: Histogram = histogram("Appends that shared one durable commit", SIZES)
-    append_seconds: Histogram = histogram("From an append's arrival at the writer to its durability", SECONDS)
+    append_seconds: Histogram = histogram(
+        "From the arrival of a commit's oldest append at the writer to its durability", SECONDS
+    )
     read_seconds: Histogram = histogram("Time of one read, waiting for a reader included", SECONDS)
     writer_queue: Gauge = gauge("Appends that wait for the writer")
     storage_healthy: Gauge = gauge("1 while the store takes appends, else 0")

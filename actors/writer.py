@@ -73,10 +73,6 @@ class Writer(Actor):
         """Writes that wait."""
         return self._count
 
-    def is_done(self) -> bool:
-        """Whether nothing waits and no commit is under way."""
-        return not self._busy and not self._waiting
-
     def _commit(self) -> None:
         if self._busy or not self._waiting:
             return

@@ -442,11 +442,15 @@ class Socket(asyncio.Protocol):
             transport.write(ended.wire)
             if ended.close is codes.NORMAL:
                 self._closing = True
+                self._connection.close(codes.NORMAL)
                 self._leave_session()
             else:
                 self.closing(ended.close.code)
-        if ended.close is codes.NORMAL:
+        if ended.has_closed:
             transport.close()  # both close frames are exchanged: the server ends TCP (RFC 6455 section 7.1.1)
+        elif transport.can_write_eof():
+            # Much may be on its way that is not read; a reset of TCP now would take our close frame with it.
+            transport.write_eof()
 
     def _leave_session(self) -> None:
         """Tell the session, once, that this outlet is over. (A Detach is not refused for lack of room.)"""

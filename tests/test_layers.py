@@ -62,13 +62,17 @@ ROOMS = {
         ("websockets", "aiohttp", "uvloop"),
     ),
     "client": Room(("protocol",), ("websockets", "prompt_toolkit", "rich", "msgspec")),
+    # The composition root: what chooses the back end, puts the parts together and talks to the operator.
     "server": Room(everything=True),
+    "node": Room(everything=True),
+    "control": Room(everything=True),
+    "operations": Room(everything=True),
     "bench": Room(everything=True),
     "scripts": Room(everything=True),
     "tests": Room(everything=True),
 }
 
-NOT_IMPORTED = ("gateway", "server", "bench", "scripts", "tests")
+NOT_IMPORTED = ("gateway", "server", "node", "control", "operations", "bench", "scripts", "tests")
 """Rooms that nobody imports but those that may import everything."""
 
 DRIVERS = {
