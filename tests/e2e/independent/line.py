@@ -127,7 +127,7 @@ class Line:
         try:
             await self._socket.send(data)
         except ConnectionClosed:
-            raise Lost(await self.lost()) from None
+            raise Lost(self._socket.close_code or 1006) from None
 
     async def answer_to(self, name: str, rid: int, data: bytes) -> list[Record]:
         """Send these bytes, and wait for all frames that answer `rid`. Raises Refused, or Lost."""
