@@ -155,12 +155,13 @@ class Outbox:
         "_flusher",
         "_full",
         "_held",
+        "_is_stuck",
         "_latest",
         "_owner",
         "_plural",
         "_queue",
         "_refused",
-        "_stuck",
+        "_room",
         "_transport",
         "on_drained",
     )
@@ -178,8 +179,9 @@ class Outbox:
         self._count = 0
         #: What waits here, with FRAME_OVERHEAD for each.
         self._held = 0
-        #: Bytes that waited in the transport when it became full; -1: it takes more.
-        self._stuck = -1
+        #: Whether the transport is full, and how many bytes may wait here: exact while it is, as nothing is added to it then.
+        self._is_stuck = False
+        self._room = flusher.high
         self._refused = False
         self._full = False
         transport.set_write_buffer_limits(flusher.transport_share)
@@ -193,7 +195,7 @@ class Outbox:
         """
         held = self._held + len(frames) + FRAME_OVERHEAD
         flusher = self._flusher
-        if held > flusher.high and held > self._room() and (self._held or self._stuck >= 0):
+        if held > self._room and (self._held or self._is_stuck):
             self._refused = True
             flusher.counters.outbox_refusals += 1
             return False
@@ -216,7 +218,7 @@ class Outbox:
         if self._transport is None:
             return
         self._push(frame)
-        if self._held > self._flusher.high and self._held > self._room() and not self._full:
+        if self._held > self._room and not self._full:
             self._full = True
             assert self._owner is not None
             self._owner.hold(True)
@@ -232,7 +234,7 @@ class Outbox:
         held = self._held + len(frame) + FRAME_OVERHEAD
         if older is not None:
             held -= len(older) + FRAME_OVERHEAD
-        elif held > self._flusher.high and held > self._room():
+        elif held > self._room:
             return
         elif self._queue is None and len(latest) == 0:
             self._flusher.add(self)
@@ -243,7 +245,7 @@ class Outbox:
         """The first to be dropped; see actors.sink.Sink."""
         if self._transport is None:
             return
-        if self._stuck >= 0 or self._held > self._flusher.low:
+        if self._is_stuck or self._held > self._flusher.low:
             self._flusher.counters.ephemeral_dropped += 1
             return
         self._push(frame)
@@ -256,7 +258,7 @@ class Outbox:
         assert owner is not None
         if code in _HINTED or retry_after_ms:
             self._push(codec.encode(messages.GoingAway(0, retry_after_ms)))
-        self._stuck = -1
+        self._is_stuck = False
         taken = self.take()
         last = frames.close(code, reason)
         wire = join(*taken) + last if taken else last
@@ -271,7 +273,7 @@ class Outbox:
     def control(self, wire: bytes) -> None:
         """A WebSocket control frame, which may stand between messages. At once; while the transport is full, not at all:
         an answer to a ping may be left out when a later one is to come (RFC 6455 section 5.5.3)."""
-        if self._transport is not None and self._stuck < 0:
+        if self._transport is not None and not self._is_stuck:
             self._transport.write(wire)
 
     # --- what the connection calls ------------------------------------------------------------------------------------
@@ -285,13 +287,15 @@ class Outbox:
     def pause_writing(self) -> None:
         """The transport is full."""
         if self._transport is not None:
-            self._stuck = self._transport.get_write_buffer_size()
+            self._is_stuck = True
+            self._room = self._flusher.limit - self._transport.get_write_buffer_size()
             assert self._owner is not None
             self._owner.stalled()
 
     def resume_writing(self) -> None:
         """The transport takes bytes again."""
-        self._stuck = -1
+        self._is_stuck = False
+        self._room = self._flusher.high
         if self._queue is not None or self._latest is not None:
             self._flusher.add(self)
         else:
@@ -309,7 +313,7 @@ class Outbox:
 
     def take(self) -> tuple[list[bytes], int, dict[int, int] | None] | None:
         """All that waits, as the arguments of `join`; None if nothing does, or nothing can leave."""
-        if self._stuck >= 0:
+        if self._is_stuck:
             return None
         queue, count = self._queue, self._count
         latest = self._latest
@@ -335,12 +339,6 @@ class Outbox:
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _room(self) -> int:
-        """Bytes that may wait here. Exact while the transport is full, as nothing is added to it then."""
-        if self._transport is None:
-            return 0
-        return self._flusher.high if self._stuck < 0 else self._flusher.limit - self._stuck
-
     def _push(self, frame: bytes) -> None:
         queue = self._queue
         if queue is None:
@@ -360,7 +358,7 @@ class Outbox:
 
     def _sink_below(self) -> None:
         """Open again what was shut while the outbox was over its limit, once it is well below."""
-        if self._stuck >= 0 or self._held > self._flusher.low:
+        if self._is_stuck or self._held > self._flusher.low:
             return
         if self._full:
             self._full = False

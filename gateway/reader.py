@@ -35,10 +35,12 @@ class Pong:
 
 @dataclass(slots=True, frozen=True)
 class Ended:
-    """The client has closed, or broken RFC 6455. `wire`: the closing frame to answer with; nothing is read any more."""
+    """The client has closed, or broken RFC 6455. `wire`: the closing frame to answer with; nothing is read any more.
+    `has_closed`: the client's close frame came, if only after a breach."""
 
     close: codes.Close
     wire: bytes
+    has_closed: bool
 
 
 class Mark(Enum):
@@ -109,13 +111,14 @@ class Reader:
     def _ended(self) -> Ended:
         parser = self._parser
         if isinstance(parser.parser_exc, PayloadTooBig):
-            return Ended(codes.TOO_BIG, frames.close(codes.TOO_BIG.code, codes.TOO_BIG.text))
+            return Ended(codes.TOO_BIG, frames.close(codes.TOO_BIG.code, codes.TOO_BIG.text), has_closed=False)
         closing = [wire for wire in parser.data_to_send() if frames.is_close(wire)]
         if parser.parser_exc is None:
-            return Ended(codes.NORMAL, b"".join(closing))
+            return Ended(codes.NORMAL, b"".join(closing), has_closed=True)
         sent = parser.close_sent
         assert sent is not None
-        return Ended(codes.Close(sent.code, "websocket", sent.reason), b"".join(closing))
+        has_closed = parser.close_rcvd is not None
+        return Ended(codes.Close(sent.code, "websocket", sent.reason), b"".join(closing), has_closed)
 
 
 class Readers:

@@ -189,21 +189,32 @@ def test_over_the_limit_an_offer_is_refused_and_once_there_is_room_drained_is_ca
     assert device.outbox.offer(chunk, 1)
 
 
-@given(st.lists(st.tuples(st.sampled_from("offer reply latest ephemeral turn block unblock".split()), st.integers(0, 40_000))))
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("offer offer offer reply latest ephemeral turn block unblock".split()), st.integers(0, 40_000)
+        )
+    )
+)
 def test_whatever_happens_what_is_held_stays_under_the_limit_and_order_is_kept(steps: list[tuple[str, int]]) -> None:
     device = Device()
     accepted: list[bytes] = []
     for number, (step, size) in enumerate(steps):
         each = frame(number, size)
-        if step == "offer" and device.outbox.offer(each, 1):
-            accepted.append(each)
+        if step == "offer":
+            held_before = device.outbox.held
+            if device.outbox.offer(each, 1):
+                accepted.append(each)
+                assert device.outbox.held <= LIMIT or held_before == 0
         elif step == "reply" and "held" not in device.log[-1:]:
             held_before = device.outbox.held
             device.outbox.reply(each)
             accepted.append(each)
             assert device.outbox.held <= max(LIMIT, held_before) + len(each) + outbox.FRAME_OVERHEAD
         elif step == "latest":
+            held_before = device.outbox.held
             device.outbox.offer_latest("key", each)
+            assert device.outbox.held <= max(LIMIT, held_before + len(each))
         elif step == "ephemeral":
             device.outbox.offer_ephemeral(each)
         elif step == "turn":

@@ -119,7 +119,7 @@ def test_a_ping_is_answered_with_its_payload_and_text_is_reported_at_its_beginni
 
 def test_a_close_frame_is_echoed_and_a_breach_of_rfc_6455_is_answered_with_1002() -> None:
     (ended,) = reader.Reader(LIMIT).feed(frame(CLOSE, Close(1001, "bye").serialize()))
-    assert ended == reader.Ended(codes.NORMAL, b"\x88\x05" + Close(1001, "bye").serialize())
+    assert ended == reader.Ended(codes.NORMAL, b"\x88\x05" + Close(1001, "bye").serialize(), has_closed=True)
     (ended,) = reader.Reader(LIMIT).feed(Frame(BINARY, b"unmasked").serialize(mask=False))
     assert isinstance(ended, reader.Ended)
     assert ended.close.code == 1002

@@ -1,15 +1,42 @@
-"""The WebSocket through real sockets."""
+"""The WebSocket through real sockets: what clients do, right and wrong, and what they are answered."""
 
 from __future__ import annotations
 
+import asyncio
+import struct
+from typing import Any
+
+import pytest
 from actors import commands
-from protocol import codec, messages
+from auth.identity import Admission
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from protocol import codec, codes, connection, messages
 from tests.gateway import world
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.frames import BINARY, CLOSE, CONT, PING, Frame, Opcode
+
+
+async def closed(client: ClientConnection) -> int:
+    """The code with which the server closes."""
+    with pytest.raises(ConnectionClosed) as raised:
+        while True:
+            await client.recv()
+    assert raised.value.rcvd is not None
+    return raised.value.rcvd.code
+
+
+def answer_sent(sink: Any, command: commands.Command) -> None:
+    sink.reply(codec.encode(messages.Sent(command.frame.rid, 1, 1, 1)))
+
+
+# --- commands and answers ---------------------------------------------------------------------------------------------
 
 
 async def test_a_command_reaches_the_session_with_the_digest_of_its_bytes_and_the_answer_comes_back() -> None:
     async with world.running() as node:
-        node.sessions.on_command = lambda sink, command: sink.reply(codec.encode(messages.Sent(command.frame.rid, 1, 1, 1)))
+        node.sessions.on_command = answer_sent
         async with node.client() as client:
             raw = world.send(7, rid=3)
             await client.send(raw)
@@ -18,3 +45,545 @@ async def test_a_command_reaches_the_session_with_the_digest_of_its_bytes_and_th
         assert sent == messages.Sent(3, 1, 1, 1)
         assert key == ("session", 1)
         assert command == commands.Command(1001, codec.decode_client(raw), world.digest(raw))
+
+
+async def test_a_batch_is_taken_apart_each_command_with_its_own_digest_and_the_answers_are_joined() -> None:
+    async with world.running() as node:
+        node.sessions.on_command = answer_sent
+        async with node.client() as client:
+            raws = [world.send(counter, rid=counter) for counter in (1, 2, 3)]
+            look = codec.encode(messages.Look(9))
+            await client.send(codec.batch([*raws, look]))
+            answers = await world.received(client)
+        assert [answer.rid for answer in answers] == [1, 2, 3, 9]
+        digests = [message.digest for _, message in node.sessions.told if isinstance(message, commands.Command)]
+        assert digests == [*map(world.digest, raws), 0]
+
+
+async def test_a_device_is_detached_once_when_its_connection_ends() -> None:
+    async with world.running() as node:
+        async with node.client():
+            sink = node.sink()
+        await node.sessions.until(lambda: node.sessions.detached)
+        await node.settled(lambda: not node.sockets)
+        assert node.sessions.told[-1] == (("session", 1), commands.Detach(1001, sink))
+        assert node.sessions.detached == [1001]
+        assert not sink.offer(b"\x91\x65", 1)
+
+
+async def test_a_full_session_answers_busy_with_the_rid_and_a_dead_one_closes() -> None:
+    async with world.running() as node, node.client() as client:
+        node.sessions.is_full = True
+        await client.send(world.send(1, rid=5))
+        (busy,) = await world.received(client)
+        assert busy.rid == 5
+        assert world.error_of(busy) is codes.BUSY
+        node.sessions.is_full = False
+        node.sessions.sinks.clear()
+        await client.send(world.send(2))
+        assert await closed(client) == codes.SESSION_LOST.code
+
+
+async def test_a_session_that_died_closes_the_connection_of_who_commands_it() -> None:
+    async with world.running() as node, node.client() as client:
+        node.sessions.is_dead = True
+        await client.send(world.send(1))
+        assert await closed(client) == codes.SESSION_LOST.code
+
+
+# --- letting in -------------------------------------------------------------------------------------------------------
+
+
+async def test_who_offers_another_subprotocol_or_none_is_refused_before_the_upgrade() -> None:
+    async with world.running() as node:
+        for subprotocols in (None, ["other"]):
+            with pytest.raises(InvalidStatus) as raised:
+                await node.connect(subprotocols=subprotocols)
+            assert raised.value.response.status_code == 400
+        async with node.connect() as client:
+            assert client.subprotocol == world.SUBPROTOCOL
+            assert not client.protocol.extensions
+
+
+async def test_refused_credentials_get_the_error_and_a_final_close() -> None:
+    async def refuse(_hello: messages.Hello, _version: int, _peer: str) -> Admission:
+        raise codes.Refused(codes.BAD_CREDENTIALS)
+
+    async with world.running(admit=refuse) as node, node.connect() as client:
+        await client.send(world.hello(rid=4))
+        (refused,) = await world.received(client)
+        assert refused.rid == 4
+        assert world.error_of(refused) is codes.BAD_CREDENTIALS
+        assert await closed(client) == codes.REFUSED.code
+
+
+async def test_a_busy_check_of_credentials_asks_to_come_back_when_it_says() -> None:
+    async def busy(_hello: messages.Hello, _version: int, _peer: str) -> Admission:
+        raise codes.Refused(codes.BUSY, retry_after_ms=1234)
+
+    async with world.running(admit=busy) as node, node.connect() as client:
+        await client.send(world.hello())
+        refused, going = await world.received(client)
+        assert world.error_of(refused) is codes.BUSY
+        assert going == messages.GoingAway(0, 1234)
+        close = codes.CLOSE_BY_CODE[await closed(client)]
+        assert close.reconnect
+
+
+async def test_a_check_that_crashes_is_answered_as_unavailable_and_others_go_on() -> None:
+    async def crash(hello: messages.Hello, version: int, peer: str) -> Admission:
+        if hello.rid == 666:
+            raise ZeroDivisionError
+        return await world.admit_all(hello, version, peer)
+
+    async with world.running(admit=crash) as node, node.client(2) as other:
+        async with node.connect() as client:
+            await client.send(world.hello(rid=666))
+            refused, _ = await world.received(client)
+            assert world.error_of(refused) is codes.UNAVAILABLE
+            assert codes.CLOSE_BY_CODE[await closed(client)].reconnect
+        node.sessions.on_command = answer_sent
+        await other.send(world.send(1, rid=1))
+        assert (await world.received(other))[0].rid == 1
+
+
+async def test_commands_sent_along_with_hello_arrive_after_the_attach() -> None:
+    async with world.running() as node, node.connect() as client:
+        await client.send(codec.batch([world.hello(), world.send(1), world.send(2)]))
+        await node.sessions.until(lambda: len(node.sessions.frames) == 2)
+        kinds = [type(message) for _, message in node.sessions.told]
+        assert kinds == [commands.Attach, commands.Command, commands.Command]
+
+
+async def test_no_hello_in_time_closes_with_its_own_code() -> None:
+    clock = world.Clock()
+    async with world.running(clock=clock) as node, node.connect() as client, node.client(2) as other:
+        clock.now += 9
+        node.gateway.beat()
+        clock.now += 2
+        node.gateway.beat()
+        assert await closed(client) == codes.HELLO_TIMEOUT.code
+        assert other.state.name == "OPEN"
+
+
+async def test_a_check_that_takes_too_long_is_cancelled_and_the_connection_closed() -> None:
+    began, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def slow(_hello: messages.Hello, _version: int, _peer: str) -> Admission:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        raise AssertionError
+
+    clock = world.Clock()
+    async with world.running(clock=clock, admit=slow) as node, node.connect() as client:
+        await client.send(world.hello())
+        await began.wait()
+        clock.now += 11
+        node.gateway.beat()
+        await cancelled.wait()
+        assert await closed(client) == codes.HELLO_TIMEOUT.code
+        assert not node.sessions.told
+
+
+# --- heartbeats -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_silent_connection_is_asked_and_lives_as_long_as_it_answers() -> None:
+    clock = world.Clock()
+    async with world.running(clock=clock) as node, node.client() as client:
+        for _ in range(5):
+            for _ in range(29):
+                clock.now += 1
+                node.gateway.beat()
+            (asked,) = await world.received(client)
+            assert asked == messages.Heartbeat(0)
+            frames_in = node.counters.bytes_in
+            await client.send(codec.encode(messages.ClientHeartbeat(0)))
+            await node.settled(lambda before=frames_in: node.counters.bytes_in > before)  # type: ignore[misc]
+
+
+async def test_a_connection_that_answers_no_heartbeat_is_closed() -> None:
+    clock = world.Clock()
+    async with world.running(clock=clock) as node, node.client() as client:
+        for _ in range(70):
+            clock.now += 1
+            node.gateway.beat()
+        assert await closed(client) == codes.HEARTBEAT_LOST.code
+        assert node.sessions.detached == [1001]
+
+
+async def test_a_ping_is_answered_and_counts_as_a_sign_of_life() -> None:
+    clock = world.Clock()
+    async with world.running(clock=clock) as node, node.client() as client:
+        for _ in range(10):
+            clock.now += 20
+            await (await client.ping())
+            node.gateway.beat()
+        assert client.state.name == "OPEN"
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+
+async def test_text_is_refused_with_its_own_code() -> None:
+    async with world.running() as node, node.client() as client:
+        await client.send("text")
+        assert await closed(client) == codes.NOT_BINARY.code
+
+
+async def test_three_unreadable_frames_in_a_row_close_and_two_with_a_good_one_between_do_not() -> None:
+    async with world.running() as node, node.client() as client:
+        node.sessions.on_command = answer_sent
+        for data in (b"\xc1", b"\xc1", world.send(1, rid=1), b"\xc1", b"\xc1", world.send(2, rid=2)):
+            await client.send(data)
+        answers: list[messages.ServerFrame] = []
+        while len(answers) < 6:
+            answers += await world.received(client)
+        assert [type(answer) for answer in answers].count(messages.Error) == 4
+        await client.send(b"\xc1")
+        await client.send(b"\x90")
+        await client.send(b"")
+        assert await closed(client) == codes.BAD_FRAMES.code == 4500
+
+
+async def test_an_unknown_frame_number_is_answered_and_never_counted() -> None:
+    async with world.running() as node, node.client() as client:
+        for rid in range(1, 6):
+            await client.send(bytes((0x92, 95, rid)))
+            (answer,) = await world.received(client)
+            assert answer.rid == rid
+            assert world.error_of(answer) is codes.UNKNOWN_FRAME
+        assert node.counters.errors["unknown_frame"] == 5
+
+
+async def test_a_frame_over_the_limit_a_nesting_bomb_and_fragments_over_the_limit_close_as_too_big() -> None:
+    async def fragments(client: ClientConnection) -> None:
+        await client.send([bytes(30_000)] * 3)
+
+    async def large(client: ClientConnection) -> None:
+        await client.send(bytes(65_537))
+
+    async def nested(client: ClientConnection) -> None:
+        await client.send(b"\x91" * 60_000)
+
+    async with world.running() as node, node.client(2) as other:
+        for bomb in (fragments, large, nested):
+            async with node.client() as client:
+                await bomb(client)
+                assert await closed(client) == codes.TOO_BIG.code, bomb
+        node.sessions.on_command = answer_sent
+        await other.send(world.send(1, rid=1))
+        assert (await world.received(other))[0].rid == 1
+
+
+async def test_a_message_of_exactly_the_limit_in_fragments_is_read() -> None:
+    async with world.running() as node, node.client() as client:
+        sends = [world.send(n, body=b"\xc5" + struct.pack("!H", 16_000) + bytes(16_000)) for n in (1, 2, 3, 4)]
+        room = codec.MAX_MESSAGE - len(codec.batch([*sends, world.send(5, body=b"\xc5\0\0")]))
+        sends.append(world.send(5, body=b"\xc5" + struct.pack("!H", room) + bytes(room)))
+        batch = codec.batch(sends)
+        assert len(batch) == codec.MAX_MESSAGE
+        await client.send([batch[:1], batch[1:30_000], batch[30_000:]])
+        await node.sessions.until(lambda: len(node.sessions.frames) == 5)
+
+
+async def test_a_second_hello_and_a_command_before_hello_break_the_order() -> None:
+    async with world.running() as node:
+        async with node.client() as client:
+            await client.send(world.hello())
+            assert await closed(client) == codes.PROTOCOL_ORDER.code
+        async with node.connect() as client:
+            await client.send(world.send(1))
+            assert await closed(client) == codes.PROTOCOL_ORDER.code
+
+
+async def test_who_sends_too_much_is_told_when_to_go_on_and_in_the_end_closed_with_a_hint() -> None:
+    limits = {"connection_commands_s": 10.0}
+    clock = world.Clock()
+    async with world.running(clock=clock, limit_options=limits) as node, node.client() as client, node.client(2) as other:
+        node.sessions.on_command = answer_sent
+        for counter in range(1, 201):
+            await client.send(world.send(counter, rid=counter))
+        answers: list[messages.ServerFrame] = []
+        with pytest.raises(ConnectionClosed) as raised:
+            while True:
+                answers += await world.received(client)
+        assert raised.value.rcvd is not None
+        assert raised.value.rcvd.code == codes.FLOOD.code
+        assert [type(answer) for answer in answers[:39]] == [messages.Sent] * 39
+        refusals = [answer for answer in answers if isinstance(answer, messages.Error)]
+        assert refusals
+        assert {world.error_of(answer) for answer in refusals} == {codes.RATE_LIMITED}
+        assert all(answer.retry_after_ms > 0 for answer in refusals)
+        assert isinstance(answers[-1], messages.GoingAway)
+        assert answers[-1].retry_after_ms > 0
+        await other.send(world.send(1, rid=1))
+        assert (await world.received(other))[0].rid == 1
+
+
+async def test_who_waits_as_told_goes_on() -> None:
+    clock = world.Clock()
+    async with world.running(clock=clock, limit_options={"connection_commands_s": 10.0}) as node, node.client() as client:
+        node.sessions.on_command = answer_sent
+        counter = 0
+        while True:
+            counter += 1
+            await client.send(world.send(counter, rid=counter))
+            (answer,) = await world.received(client)
+            if isinstance(answer, messages.Error):
+                break
+        clock.now += answer.retry_after_ms / 1000
+        await client.send(world.send(counter, rid=counter))
+        assert (await world.received(client)) == [messages.Sent(counter, 1, 1, 1)]
+
+
+async def test_acknowledgements_over_the_rate_still_count_or_the_flow_of_events_would_stop() -> None:
+    clock = world.Clock()
+    async with world.running(clock=clock, limit_options={"connection_commands_s": 10.0}) as node, node.client() as client:
+        ack = codec.encode(messages.Ack(0, ((b"d" + bytes(14), 1),)))
+        for _ in range(60):
+            await client.send(ack)
+        await node.sessions.until(lambda: len(node.sessions.frames) == 60)
+
+
+@pytest.mark.parametrize("opcode", [PING, CONT])
+async def test_a_flood_of_pings_or_of_empty_fragments_is_closed(opcode: Opcode) -> None:
+    clock = world.Clock()
+    async with world.running(clock=clock, limit_options={"connection_commands_s": 10.0}) as node, node.client() as client:
+        if opcode is CONT:
+            client.transport.write(Frame(BINARY, b"", fin=False).serialize(mask=True))
+        client.transport.write(Frame(opcode, b"", fin=opcode is PING).serialize(mask=True) * 500)
+        assert await closed(client) == codes.FLOOD.code
+
+
+async def test_the_commands_of_one_address_are_limited_together() -> None:
+    clock = world.Clock()
+    limits = {"address_commands_s": 8.0}  # an eighth of a second is exact in binary
+    async with world.running(clock=clock, limit_options=limits) as node, node.client(1) as one, node.client(2) as two:
+        node.sessions.on_command = answer_sent
+        answers: list[messages.ServerFrame] = []
+        for counter in range(1, 31):
+            for client in (one, two):
+                await client.send(world.send(counter, rid=counter))
+                answers += await world.received(client)
+        refused = [answer for answer in answers if isinstance(answer, messages.Error)]
+        assert len(answers) - len(refused) == 32
+        assert {world.error_of(answer) for answer in refused} == {codes.RATE_LIMITED}
+
+
+# --- raw bytes --------------------------------------------------------------------------------------------------------
+
+
+async def raw_client(node: world.World) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A socket after the upgrade."""
+    source, sink = await asyncio.open_connection("127.0.0.1", node.port)
+    sink.write(world.UPGRADE)
+    assert (await source.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+    return source, sink
+
+
+async def close_code(source: asyncio.StreamReader) -> int | None:
+    """The code of the close frame with which a stream of frames ends."""
+    data = await source.read()
+    while data:
+        size, start = data[1], 2
+        if size == 126:
+            size, start = int.from_bytes(data[2:4], "big"), 4
+        if data[0] == 0x88:
+            return int.from_bytes(data[start : start + 2], "big")
+        data = data[start + size :]
+    return None
+
+
+async def test_a_length_of_a_terabyte_is_answered_before_it_is_believed() -> None:
+    async with world.running(clock=(clock := world.Clock())) as node:
+        source, sink = await raw_client(node)
+        sink.write(b"\x82\xff" + (1 << 40).to_bytes(8, "big") + bytes(4))
+        await node.settled(lambda: node.counters.closes["too_big"])
+        clock.now += 10
+        node.gateway.beat()
+        assert await close_code(source) == codes.TOO_BIG.code
+        sink.close()
+
+
+@pytest.mark.parametrize("data", [b"\x82\x02hi", b"\x83\x80\0\0\0\0", b"\xc2\x80\0\0\0\0", b"\x09\x80\0\0\0\0"])
+async def test_a_breach_of_rfc_6455_is_closed_with_1002(data: bytes) -> None:
+    async with world.running(clock=(clock := world.Clock())) as node:
+        source, sink = await raw_client(node)
+        sink.write(data)
+        await node.settled(lambda: node.counters.closes)
+        clock.now += 10
+        node.gateway.beat()
+        assert await close_code(source) == 1002
+        sink.close()
+
+
+async def test_a_client_that_never_answers_our_close_frame_is_cut_off() -> None:
+    async with world.running(clock=(clock := world.Clock())) as node:
+        source, sink = await raw_client(node)
+        sink.write(Frame(BINARY, world.hello()).serialize(mask=True))
+        await node.sessions.until(lambda: node.sessions.sinks)
+        node.sink().close(codes.REVOKED.code, codes.REVOKED.text)
+        await node.settled(lambda: node.counters.closes["revoked"])
+        assert node.sessions.detached == [1001]
+        clock.now += 10
+        node.gateway.beat()
+        assert await close_code(source) == codes.REVOKED.code
+        await node.settled(lambda: not node.sockets)
+        sink.close()
+
+
+async def test_a_client_that_closes_is_answered_and_tcp_ends() -> None:
+    async with world.running() as node:
+        source, sink = await raw_client(node)
+        sink.write(Frame(CLOSE, struct.pack("!H", 1000)).serialize(mask=True))
+        assert await close_code(source) == 1000
+        await node.settled(lambda: not node.sockets)
+        sink.close()
+
+
+@settings(max_examples=30)
+@given(data=st.binary(max_size=400), places=st.lists(st.integers(0, 400), max_size=5))
+def test_no_bytes_after_the_upgrade_raise_out_of_the_protocol_object(data: bytes, places: list[int]) -> None:
+    async def play() -> None:
+        failures: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: failures.append(context))
+        async with world.running(clock=world.Clock()) as node:
+            _, sink = await raw_client(node)
+            (socket,) = node.sockets
+            edges = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
+            for begin, end in zip(edges, edges[1:], strict=False):
+                socket.data_received(data[begin:end])
+            sink.close()
+        assert not failures
+
+    asyncio.run(play())
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(1, 400), max_size=60), st.lists(st.integers(0, 300), min_size=1, max_size=4))
+def test_any_cutting_of_a_valid_session_has_the_same_effects(sizes: list[int], bodies: list[int]) -> None:
+    raws = [world.send(n + 1, rid=n + 1, body=b"\xc5" + struct.pack("!H", size) + bytes(size)) for n, size in enumerate(bodies)]
+    half = len(raws[-1]) // 2
+    wire = b"".join(
+        [
+            world.UPGRADE,
+            Frame(BINARY, world.hello()).serialize(mask=True),
+            Frame(PING, b"x").serialize(mask=True),
+            *(Frame(BINARY, raw).serialize(mask=True) for raw in raws[:-1]),
+            Frame(BINARY, raws[-1][:half], fin=False).serialize(mask=True),
+            Frame(PING, b"y").serialize(mask=True),
+            Frame(CONT, raws[-1][half:]).serialize(mask=True),
+        ]
+    )
+
+    async def play() -> None:
+        async with world.running(clock=world.Clock()) as node:
+            source, sink = await asyncio.open_connection("127.0.0.1", node.port)
+            rest = wire
+            for size in sizes:
+                piece, rest = rest[:size], rest[size:]
+                sink.write(piece)
+                await asyncio.sleep(0)
+            sink.write(rest)
+            await node.sessions.until(lambda: len(node.sessions.frames) == len(raws))
+            told = [message for _, message in node.sessions.told if isinstance(message, commands.Command)]
+            assert [(each.frame, each.digest) for each in told] == [
+                (codec.decode_client(raw), world.digest(raw)) for raw in raws
+            ]
+            sink.close()
+            source.feed_eof()
+
+    asyncio.run(play())
+
+
+# --- slow readers -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_client_that_does_not_read_holds_a_bounded_outbox_others_go_on_and_it_is_heard_when_it_reads_again() -> None:
+    limit = 128 * 1024
+    async with world.running(limit_options={"outbox_bytes": limit}) as node, node.client(2) as other:
+        source, sink = await raw_client(node)
+        sink.write(Frame(BINARY, world.hello()).serialize(mask=True))
+        await node.sessions.until(lambda: 1001 in node.sessions.sinks)
+        slow = node.sink()
+        sink.transport.pause_reading()  # type: ignore[attr-defined]
+        drained = asyncio.Event()
+        slow.on_drained = drained.set
+        frame = codec.encode(messages.Error(1, 1, "x" * 8000, "", False))
+        offered = 0
+        while slow.offer(frame, 1):
+            offered += 1
+            assert max(socket.outbox.held for socket in node.sockets) <= limit
+            await asyncio.sleep(0)
+        assert node.counters.outbox_refusals == 1
+        assert node.sink(2).offer(frame, 1)
+        assert len(await world.received(other)) == 1
+        sink.transport.resume_reading()  # type: ignore[attr-defined]
+        data = bytearray()
+        while data.count(b"x" * 8000) < offered:
+            data += await source.read(2**20)
+        await drained.wait()
+        assert slow.offer(frame, 1)
+        sink.close()
+
+
+async def test_a_socket_that_takes_no_byte_for_30_seconds_is_cut_and_one_that_takes_some_is_not() -> None:
+    clock = world.Clock()
+    async with world.running(clock=clock, limit_options={"outbox_bytes": 128 * 1024}) as node:
+        source, sink = await raw_client(node)
+        sink.write(Frame(BINARY, world.hello()).serialize(mask=True))
+        await node.sessions.until(lambda: 1001 in node.sessions.sinks)
+        slow = node.sink()
+        sink.transport.pause_reading()  # type: ignore[attr-defined]
+        frame = codec.encode(messages.Error(1, 1, "x" * 8000, "", False))
+        while slow.offer(frame, 1):
+            await asyncio.sleep(0)
+        for _ in range(29):
+            clock.now += 1
+            node.gateway.beat()
+        assert node.sockets
+        for _ in range(3):
+            clock.now += 1
+            node.gateway.beat()
+        await node.settled(lambda: not node.sockets)
+        assert node.counters.closes["slow"] == 1
+        assert node.sessions.detached == [1001]
+        sink.close()
+        assert source is not None
+
+
+async def test_answers_over_the_limit_stop_the_reading_of_commands_until_they_have_left() -> None:
+    frame = codec.encode(messages.Error(1, 1, "x" * 16_000, "", False))
+    async with world.running(limit_options={"outbox_bytes": 128 * 1024, "connection_commands_s": 1e6}) as node:
+        node.sessions.on_command = lambda sink, _command: sink.reply(frame)
+        source, sink = await raw_client(node)
+        sink.write(Frame(BINARY, world.hello()).serialize(mask=True))
+        await node.sessions.until(lambda: 1001 in node.sessions.sinks)
+        sink.transport.pause_reading()  # type: ignore[attr-defined]
+        (socket,) = node.sockets
+        command = Frame(BINARY, world.send(1)).serialize(mask=True)
+        sent = 0
+        while socket.outbox.held < 128 * 1024:
+            sink.write(command)
+            sent += 1
+            await asyncio.sleep(0)
+        sink.write(command * 1000)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert socket.outbox.held < 128 * 1024 + 70 * 16_100
+        sink.transport.resume_reading()  # type: ignore[attr-defined]
+        data = bytearray()
+        while data.count(b"x" * 16_000) < sent + 1000:
+            data += await source.read(2**20)
+        assert len(node.sessions.frames) == sent + 1000
+        sink.close()
+
+
+def test_the_heartbeat_stays_below_what_routers_allow() -> None:
+    from gateway import websocket
+
+    assert connection.HEARTBEAT_S + websocket.HEARTBEAT_JITTER_S + 1 < 30

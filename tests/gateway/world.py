@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import config
+import msgspec
 import telemetry
 from actors import commands
 from actors.runtime import errors
@@ -23,6 +24,11 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as connect_websocket
 
 SUBPROTOCOL = "kith.v1.msgpack"
+UPGRADE = (
+    b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Protocol: kith.v1.msgpack\r\n\r\n"
+)
 LIMITS = messages.Limits(65536, 16384, 256, 262144, 200, 800, 63, 1024, 256, 900)
 
 
@@ -103,8 +109,6 @@ def hello(user: int = 1, rid: int = 1) -> bytes:
 
 
 def send(counter: int, rid: int = 0, body: bytes = b"\xa2hi") -> bytes:
-    import msgspec
-
     return codec.encode(messages.Send(rid, counter, b"d" + bytes(14), msgspec.Raw(body)))
 
 
