@@ -34,6 +34,9 @@ class Directory:
         self._sessions = sessions
         #: The living sessions by user. To be read only.
         self.sessions: dict[int, ActorRef[Any]] = sessions.children
+        #: Streams of which events may be stored that their owner never released, and the first of them. The owner's next load
+        #: takes it out.
+        self.unreleased: dict[bytes, int] = {}
 
     def tell(self, key: Key, message: Any) -> bool:
         """A client's command for the owner of `key`, or news of its connection for its session. False: no such session (an

@@ -90,7 +90,7 @@ class Spread:
     """One frame that is no event, for the connected devices of these users."""
 
     users: Sequence[int]
-    notice: Notice
+    notice: Notice | Advanced
 
 
 # --- to a session -----------------------------------------------------------------------------------------------------
@@ -120,6 +120,23 @@ class DeliverOwn:
 
     stream: bytes
     parts: Sequence[tuple[int, int, bytes, bytes]]
+
+
+@dataclass(slots=True, frozen=True)
+class Advanced:
+    """Events first..last of a stream are stored, and were perhaps never delivered: who lacks them is to read them."""
+
+    stream: bytes
+    first: int
+    last: int
+
+
+@dataclass(slots=True, frozen=True)
+class HasRead:
+    """The user's own read mark in a stream has moved, durably."""
+
+    stream: bytes
+    seq: int
 
 
 @dataclass(slots=True, frozen=True)

@@ -6,7 +6,7 @@ decide    a command is decided at once, or after one look-up (a target, somebody
 flush     what was accepted in one turn goes to the writer as one append; the owner goes on with the next command
 release   when it is durable, and in seq order, the fan-out gets it: `Sent` for its sender, the event for everybody else
 drop      when it is not, or nobody knows, all that is provisional is dropped, its senders hear so, and the state is loaded
-          again once every append under way has come back
+          again once every append under way has come back; if the store has more than was released, readers are told to look
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from actors.messages import Answer, Burst, Notice, Persist, Persisted, Spread
+from actors.messages import Advanced, Answer, Burst, Notice, Persist, Persisted, Query, Spread
 from actors.runtime.actor import Actor
 from actors.runtime.errors import PipesFull
 from actors.services import Services
@@ -31,6 +31,8 @@ logger = logging.getLogger("actors.owner")
 MAX_HELD = 64
 #: What a client is told to wait when the store does not answer, or its owner's queue is full: a few commits' time.
 RETRY_MS = 500
+#: Seconds after which a store that did not answer is asked again for the state.
+LOAD_AGAIN_S = 1.0
 
 
 class Fenced(Exception):
@@ -62,6 +64,13 @@ class _Flush:
 _FLUSH = _Flush()
 
 
+class _LoadAgain:
+    """Told to oneself: the store may answer by now."""
+
+
+_LOAD_AGAIN = _LoadAgain()
+
+
 class Owner(Actor):
     """`touched` is set by every message and cleared by the sweep: what stays untouched from one sweep to the next may sleep."""
 
@@ -77,6 +86,7 @@ class Owner(Actor):
         self._held: dict[int, deque[log.Command]] = {}
         self._fresh: list[log.Accepted] = []
         self._under_way: deque[list[log.Accepted]] = deque()
+        self._releasing: Sequence[log.Accepted] = ()
         self._looking_up: dict[int, int] = {}
         self._life = 0  # times that the state was loaded
 
@@ -129,28 +139,57 @@ class Owner(Actor):
     def on_receive(self, message: Any) -> None:
         self.touched = True
         kind = type(message)
-        if kind is Persisted:
-            self.persisted(message)
-        elif kind is _Flush:
-            self._flush()
-        elif kind is _Loaded:
-            self._come_to_life(message.result)
-        elif kind is _Found:
-            self._found(message)
-        elif kind is _Answered:
-            self._answer_again(message.command, message.result)
-        elif self.loading:
-            self._stash_away(message)
-        elif kind is log.Command:
-            self._take(message)
-        else:
-            self.handle(message)
+        try:
+            if kind is Persisted:
+                self.persisted(message)
+            elif kind is _Flush:
+                self._flush()
+            elif kind is _Loaded:
+                self._come_to_life(message.result)
+            elif kind is _Found:
+                self._found(message)
+            elif kind is _Answered:
+                self._answer_again(message.command, message.result)
+            elif kind is _LoadAgain:
+                self._load()
+            elif self.loading:
+                self._stash_away(message)
+            elif kind is log.Command:
+                self._take(message)
+            else:
+                self.handle(message)
+        except BaseException:
+            self._abandon(message)
+            raise
 
     def _stash_away(self, message: Any) -> None:
         if len(self._stash) < self.mailbox_limit:
             self._stash.append(message)
-        elif type(message) is log.Command:
-            self.refuse(message, codes.Refused(codes.BUSY, retry_after_ms=RETRY_MS))
+        else:
+            self._turn_away(message, codes.BUSY)
+
+    def _turn_away(self, message: Any, error: codes.Error) -> None:
+        """Answer what a client waits for; nobody waits for anything else."""
+        if type(message) is log.Command:
+            self.refuse(message, codes.Refused(error, retry_after_ms=RETRY_MS))
+        elif type(message) is Query:
+            self.reply(message, connection.error_frame(message.frame.rid, codes.Refused(error, retry_after_ms=RETRY_MS)))
+
+    def _abandon(self, failing: Any) -> None:
+        """This owner is about to fail while it handles a message: answer everybody who waits, and leave word of what may be
+        stored and was not released."""
+        accepted = [*self._releasing, *self.later()]
+        if accepted:
+            self.services.directory.unreleased.setdefault(self.stream, accepted[0].seq)
+        for each in accepted:
+            self._turn_away(each.command, codes.UNKNOWN)
+        known = {id(each.command) for each in accepted}
+        cause = failing.command if type(failing) is _Found else failing
+        if id(cause) not in known:
+            self._turn_away(cause, codes.UNKNOWN)
+        held = [command for commands in self._held.values() for command in commands]
+        for message in (*held, *self._stash, *self.actor_ref.waiting()):
+            self._turn_away(message, codes.UNAVAILABLE)
 
     # --- load ---------------------------------------------------------------------------------------------------------
 
@@ -159,30 +198,40 @@ class Owner(Actor):
         self.pipe(self.services.store.load(self.stream), _Loaded)
 
     def _come_to_life(self, result: records.Loaded | BaseException) -> None:
+        if isinstance(result, errors.Unavailable | errors.OutcomeUnknown):
+            # The store's trouble, not this owner's: it would not get better by a restart.
+            stash, self._stash = self._stash, deque()
+            for message in stash:
+                self._turn_away(message, codes.UNAVAILABLE)
+            self.schedule(LOAD_AGAIN_S, _LOAD_AGAIN)
+            return
         if isinstance(result, BaseException):
-            self._give_up()
             raise result
         self.renew()
         self.state.load(result)
         self.loading = False
         self._life += 1
+        self._announce()
         self.loaded()
-        stash, self._stash = self._stash, deque()
-        for message in stash:
-            if self.loading:  # one of them failed what came before
-                self._stash.append(message)
-            elif type(message) is log.Command:
+        while self._stash and not self.loading:
+            message = self._stash.popleft()
+            if type(message) is log.Command:
                 self._take(message)
             else:
                 self.handle(message)
 
-    def _give_up(self) -> None:
-        """Answer what waits: this stream cannot be loaded now."""
-        refused = codes.Refused(codes.UNAVAILABLE, retry_after_ms=RETRY_MS)
-        for message in self._stash:
-            if type(message) is log.Command:
-                self.refuse(message, refused)
-        self._stash.clear()
+    def _announce(self) -> None:
+        """Events that became durable although nobody knew: their readers have not heard of them."""
+        unreleased = self.services.directory.unreleased
+        first = unreleased.get(self.stream, 0)
+        if 0 < first <= self.state.durable:
+            advanced = Advanced(self.stream, first, self.state.durable)
+            self.services.whereis("fanout").tell_committed(Spread(self.concerned(), advanced))
+        unreleased.pop(self.stream, None)
+
+    def concerned(self) -> Sequence[int]:
+        """The users who may have to read events that nobody released: the audience, and who has just left it."""
+        return self.audience()
 
     # --- decide -------------------------------------------------------------------------------------------------------
 
@@ -190,7 +239,7 @@ class Owner(Actor):
         held = self._held.get(command.device)
         if held is None:
             self._try(command)
-        elif len(held) < MAX_HELD:
+        elif len(held) < MAX_HELD or not command.device:  # the server's own are few, and nobody would repeat them
             held.append(command)
         else:
             self.refuse(command, codes.Refused(codes.BUSY, retry_after_ms=RETRY_MS))
@@ -214,25 +263,29 @@ class Owner(Actor):
         except PipesFull:
             self.refuse(command, codes.Refused(codes.BUSY, retry_after_ms=RETRY_MS))
             return True
-        self._held.setdefault(command.device, deque())
+        self._held[command.device] = deque((command,))
         self._count_look_up(command, 1)
         return False
 
     def _found(self, found: _Found) -> None:
         command = found.command
         self._count_look_up(command, -1)
-        held = self._held.pop(command.device, None) or deque()
+        held = self._held.pop(command.device)
         if self.loading:
-            self._stash.extend((command, *held))
+            self._stash.extendleft(reversed(held))  # before what the device has sent since
             return
-        if found.life == self._life:
-            self.decide(command, found.result)
-        else:
-            held.appendleft(command)  # the state was loaded again meanwhile; what was found may be older
-        while held:
-            if not self._try(held.popleft()):
-                self._held[command.device].extend(held)
-                return
+        try:
+            if found.life == self._life:
+                held.popleft()
+                self.decide(command, found.result)
+            # else the state was loaded again meanwhile, and what was found may be older
+            while held:
+                if not self._try(held.popleft()):
+                    self._held[command.device].extend(held)
+                    return
+        except BaseException:
+            self._stash.extendleft(reversed(held))  # to be answered
+            raise
 
     def decide(self, command: log.Command, found: Any) -> None:
         try:
@@ -288,35 +341,40 @@ class Owner(Actor):
         self.services.whereis("writer").tell_committed(Persist(writes, self.actor_ref))
 
     def persisted(self, message: Persisted) -> None:
-        batch = self._under_way.popleft()
+        batch = self._releasing = self._under_way.popleft()
+        outcome = message.outcomes[0]
         failed = [each for each in message.outcomes if each.result is not records.Result.STORED]
-        if message.outcomes[0].result is records.Result.STORED and not self.loading:
+        if outcome.result is records.Result.STORED and not self.loading:
             self.state.stored(batch[-1].seq, self._looking_up)
             self._count(batch)
             self.release(batch)
+            if failed:
+                # A snapshot or a mark is missing: what the store has is the truth.
+                self._drop((), codes.UNAVAILABLE)
         else:
-            self._drop(batch, message.outcomes[0])
-        if failed and not self.loading:
-            self.loading = True  # a snapshot or a mark failed: what the store has is the truth
+            definite = outcome.result not in (records.Result.UNKNOWN, records.Result.STORED)
+            telemetry = self.services.telemetry
+            if definite:
+                telemetry.appends_failed += 1
+            else:
+                telemetry.appends_unknown += 1
+            self._drop(batch, codes.UNAVAILABLE if definite else codes.UNKNOWN)
+            if outcome.result is records.Result.FENCED:
+                raise Fenced(outcome.reason)
+        self._releasing = ()
         if self.loading and not self._under_way:
             logger.warning("stream %s is loaded again: %s", self.stream.hex(), failed[0].reason if failed else "")
             self.services.telemetry.stream_reloads += 1
             self._load()
 
-    def _drop(self, batch: list[log.Accepted], outcome: records.Outcome) -> None:
+    def _drop(self, batch: Sequence[log.Accepted], error: codes.Error) -> None:
+        """Give up what is provisional: this batch, and what was decided on top of it and is not on its way yet."""
         self.loading = True
-        telemetry = self.services.telemetry
-        if outcome.result is records.Result.FENCED:
-            raise Fenced(outcome.reason)
-        definite = outcome.result in (records.Result.FAILED, records.Result.CONFLICT)
-        if definite:
-            telemetry.appends_failed += 1
-        else:
-            telemetry.appends_unknown += 1
-        error = codes.UNAVAILABLE if definite else codes.UNKNOWN
+        self.services.directory.unreleased.setdefault(self.stream, self.state.durable + 1)
         for accepted in (*batch, *self._fresh):
             self.refuse(accepted.command, codes.Refused(error, retry_after_ms=RETRY_MS))
         self._fresh.clear()
+        self._releasing = ()
 
     def later(self) -> list[log.Accepted]:
         """What was decided after the batch that is released now, in order."""
@@ -338,6 +396,10 @@ class Owner(Actor):
     def spread(self, users: Sequence[int], notice: Notice) -> None:
         """Have a frame that is no event delivered to these users, as far as they are connected."""
         self.services.whereis("fanout").tell_committed(Spread(users, notice))
+
+    def reply(self, query: Query, frame: messages.Frame) -> None:
+        """Answer a device's question."""
+        self.services.directory.tell_committed(("session", query.user), Answer(query.device, codec.encode(frame)))
 
     def answer(self, command: log.Command, frame: messages.Frame) -> None:
         """Answer a device's command; nobody hears it if the device is gone, or the command was the server's own."""

@@ -14,10 +14,12 @@ from typing import Any, ClassVar
 from actors import queries
 from actors.commands import Attach, Command, Detach
 from actors.messages import (
+    Advanced,
     Answer,
     CutOff,
     Deliver,
     DeliverOwn,
+    HasRead,
     Marked,
     Notice,
     Offline,
@@ -28,6 +30,7 @@ from actors.messages import (
     Unwatch,
     Watch,
 )
+from actors.receipts import Postponed
 from actors.runtime import timers
 from actors.runtime.actor import Actor
 from actors.runtime.errors import ActorDeadError, MailboxFull, PipesFull, Quarantined
@@ -44,10 +47,17 @@ GATHER_S = 1.0
 MAX_READERS = 1024
 #: Questions of one device that are being looked up at once; a client asks one page after the other.
 MAX_QUERIES = 8
+#: Pages of one device that are being read at once: enough to keep a disk busy, and the memory of a resume small. The streams
+#: beyond take turns.
+MAX_PAGES = 4
+#: Devices of one user that are connected at once. One more is turned away.
+MAX_DEVICES = 32
 #: Seconds' worth of commands that an account may send at once; beyond, it is held to its rate.
 BURST_S = 4.0
 #: What a client is told to wait before it repeats what could not be taken.
 RETRY_MS = 500
+#: What a device beyond MAX_DEVICES is told to wait: another has to leave first.
+FULL_RETRY_MS = 60_000
 
 
 class _Gathered:
@@ -100,9 +110,10 @@ class _Asked:
 
 class Device:
     """One connected device. `readers` holds where it stands in each stream it was offered something of; `resuming` the streams
-    that it has to reach the head of before it has caught up (None: the store has not said yet)."""
+    that it has to reach the head of before it has caught up (None: the store has not said yet); `pages` counts those being
+    read, `waiting` the streams that want one, in order."""
 
-    __slots__ = ("id", "looking", "queries", "readers", "resuming", "sink", "told_caught_up", "watching")
+    __slots__ = ("id", "looking", "pages", "queries", "readers", "resuming", "sink", "told_caught_up", "waiting", "watching")
 
     def __init__(self, device: int, sink: Sink) -> None:
         self.id = device
@@ -112,6 +123,8 @@ class Device:
         self.told_caught_up = False
         self.looking = b""
         self.queries = 0
+        self.pages = 0
+        self.waiting: dict[bytes, None] | None = None
         self.watching = False
 
     def reader(self, stream: bytes, position: int) -> reader.Reader:
@@ -141,7 +154,7 @@ class Session(Actor):
     """Temporary: it ends when its last device leaves; when it fails, its devices are closed and come back to a new one."""
 
     mailbox_limit: ClassVar[int] = 1024
-    pipe_limit: ClassVar[int] = 256
+    pipe_limit: ClassVar[int] = MAX_DEVICES * (1 + MAX_PAGES + MAX_QUERIES)
 
     __slots__ = ("_cursors", "_delivered", "_own_reads", "_paid", "_services", "_timer", "_user", "devices")
 
@@ -172,8 +185,12 @@ class Session(Actor):
         services, admission, sink = self._services, message.admission, message.sink
         old = self._device(admission.device)
         if old is not None:
-            self.devices.remove(old)
+            self._let_go(old)
             old.sink.close(codes.REPLACED.code, codes.REPLACED.text)
+            self._flush()
+        elif len(self.devices) >= MAX_DEVICES:
+            sink.close(codes.FULL.code, f"more than {MAX_DEVICES} devices of one account", FULL_RETRY_MS)
+            return
         device = Device(admission.device, sink)
         if not self.devices:
             services.whereis("presence").tell_committed(Online(self._user))
@@ -194,25 +211,32 @@ class Session(Actor):
         if admission.new_device:
             event = events.DeviceAdded(0, 0, 0, 0, 0, admission.device, admission.device_name)
             services.directory.tell_committed(ids.account_stream(self._user), log.Command(self._user, 0, event, 0))
-        sink.on_drained = lambda: self._tell_self(_Drained(device))
-        self.pipe(services.store.behind(self._user, device.id), lambda behind: _Resume(device, behind))
+        try:
+            self.pipe(services.store.behind(self._user, device.id), lambda behind: _Resume(device, behind))
+        except PipesFull:
+            sink.close(codes.SESSION_LOST.code, codes.SESSION_LOST.text, RETRY_MS)
 
     def _tell_self(self, message: Any) -> None:
         with contextlib.suppress(ActorDeadError):
             self.actor_ref.tell_committed(message)
 
+    def _let_go(self, device: Device) -> None:
+        """The device is gone from here; what its connection watched is forgotten with it."""
+        self.devices.remove(device)
+        if device.watching:
+            self._services.whereis("presence").tell_committed(Unwatch(self._user, device.id))
+
     def _detach(self, message: Detach) -> None:
         device = self._device(message.device)
-        if device is None or device.sink is not message.sink:
-            return
-        self.devices.remove(device)
-        services = self._services
-        now = services.clock()
+        if device is not None and device.sink is message.sink:
+            self._leave(device)
+
+    def _leave(self, device: Device) -> None:
+        self._let_go(device)
         self._write_down([device])
-        if device.watching:
-            services.whereis("presence").tell_committed(Unwatch(self._user, device.id))
         if not self.devices:
-            services.whereis("presence").tell_committed(Offline(self._user, now))
+            services = self._services
+            services.whereis("presence").tell_committed(Offline(self._user, services.clock()))
             self.actor_ref.runtime.loop.call_soon(services.directory.retire, self._user)
 
     def _write_down(self, leaving: Sequence[Device]) -> None:
@@ -222,17 +246,33 @@ class Session(Actor):
         self._persist([records.LastSeen(self._user, device.id, now) for device in leaving])
 
     def on_stop(self) -> None:
-        if self.devices:  # the node stops
+        if not self.devices:
+            return
+        # The node stops, or what this depends on is started anew.
+        for device in self.devices:
+            device.sink.close(codes.SESSION_LOST.code, codes.SESSION_LOST.text, RETRY_MS)
+        with contextlib.suppress(ActorDeadError, LookupError):
             self._write_down(self.devices)
 
     def _cut_off(self, message: CutOff) -> None:
+        """For good: what these devices ask from now on is not heard, and nothing of them is written down any more."""
         for device in list(self.devices):
             if message.device in (0, device.id) and device.id != message.except_device:
                 device.sink.close(message.close.code, message.close.text)
+                if device in self.devices:  # closing may have told of the end already
+                    self._cursors = {key: seq for key, seq in (self._cursors or {}).items() if key[0] != device.id} or None
+                    self._leave(device)
 
     def on_failure(self, *_: Any) -> None:
         for device in self.devices:
             device.sink.close(codes.SESSION_LOST.code, codes.SESSION_LOST.text, RETRY_MS)
+        with contextlib.suppress(ActorDeadError, LookupError):
+            presence = self._services.whereis("presence")
+            for device in self.devices:
+                if device.watching:
+                    presence.tell_committed(Unwatch(self._user, device.id))
+            if self.devices:
+                presence.tell_committed(Offline(self._user, self._services.clock()))
 
     # --- resume and delivery ------------------------------------------------------------------------------------------
 
@@ -268,8 +308,20 @@ class Session(Actor):
                     place.offered_to(message.last, size)
                     self._services.telemetry.deliveries += count
                 else:
-                    place.refused()
+                    self._refused(device, place)
             elif not place.live:
+                self._read_on(device, message.stream)
+
+    def _refused(self, device: Device, place: reader.Reader) -> None:
+        """The device's outlet is full; it says so once when it has room again."""
+        place.refused()
+        device.sink.on_drained = lambda: self._tell_self(_Drained(device))
+
+    def _advanced(self, message: Advanced) -> None:
+        """Events were stored without having been delivered."""
+        for device in self.devices:
+            place = device.reader(message.stream, message.first - 1)
+            if place.has_more(message.last):
                 self._read_on(device, message.stream)
 
     def _deliver_own(self, message: DeliverOwn) -> None:
@@ -284,7 +336,7 @@ class Session(Actor):
                     place.offered_to(last, len(frames))
                     self._services.telemetry.deliveries += len(parts)
                     continue
-                place.refused()
+                self._refused(device, place)
             # The events come from the store later, in order; what the device waits for is told at once.
             for _, sender, _, sent in parts:
                 if sender == device.id:
@@ -299,13 +351,34 @@ class Session(Actor):
         if place is None:
             return
         room = place.room()
-        if room is not None:
-            place.reading = True
+        if room is None:
+            if place.live and stream in device.resuming:
+                del device.resuming[stream]
+                self._caught_up(device)
+        elif device.pages >= MAX_PAGES:
+            if device.waiting is None:
+                device.waiting = {}
+            device.waiting[stream] = None
+        else:
             page = self._page(stream, place.offered + 1, place.head, place.intervals, *room)
-            self.pipe(page, lambda result: _PageRead(device, stream, result))
-        elif place.live and stream in device.resuming:
-            del device.resuming[stream]
-            self._caught_up(device)
+            try:
+                self.pipe(page, lambda result: _PageRead(device, stream, result))
+            except PipesFull:
+                self._lose(device, "too much is being read")
+                return
+            device.pages += 1
+            place.reading = True
+
+    def _lose(self, device: Device, why: str) -> None:
+        """Nothing more can be read for a device now. It comes back, and hears then of what it lacks."""
+        device.sink.close(codes.SESSION_LOST.code, why, RETRY_MS)
+
+    def _next_page(self, device: Device) -> None:
+        """Let the stream that has waited longest read on."""
+        while device.waiting and device.pages < MAX_PAGES:
+            stream = next(iter(device.waiting))
+            del device.waiting[stream]
+            self._read_on(device, stream)
 
     async def _page(
         self,
@@ -331,28 +404,43 @@ class Session(Actor):
 
     def _page_read(self, message: _PageRead) -> None:
         device, stream, page = message.device, message.stream, message.page
+        device.pages -= 1
         if device not in self.devices or device.readers is None:
             return
         place = device.readers[stream]
         place.reading = False
-        if isinstance(page, BaseException):
-            if not isinstance(page, errors.StorageError):
-                raise page
-            # Nothing more can be read now. The device comes back, and hears then of what it lacks.
-            device.sink.close(codes.SESSION_LOST.code, "the store does not answer", RETRY_MS)
+        if isinstance(page, errors.Damaged):
+            # The operator is told by the store. Until it is repaired this stream stands still; the others need not.
+            if device.resuming is not None and device.resuming.pop(stream, None) is not None:
+                self._caught_up(device)
+        elif isinstance(page, errors.StorageError):
+            self._lose(device, "the store does not answer")
             return
-        rows, nothing_before = page
+        elif isinstance(page, BaseException):
+            raise page
+        elif self._offer_page(device, stream, place, *page):
+            if device.waiting and place.room() is not None:
+                device.waiting[stream] = None
+            else:
+                self._read_on(device, stream)
+        self._next_page(device)
+
+    def _offer_page(
+        self, device: Device, stream: bytes, place: reader.Reader, rows: Sequence[records.Event], nothing_before: int
+    ) -> bool:
+        """Whether the outlet took it; if not, it goes on when it has drained."""
         place.skip_to(nothing_before)
         place.intervals = None  # they may change while the device reads on
-        if rows:
-            now = self._services.clock()
-            encoded = _encode(stream, rows, now)
-            frames = b"".join(encoded)
-            if not device.sink.offer(frames, len(encoded)):
-                return  # goes on when the outlet has drained
-            place.offered_to(rows[-1].seq, len(frames))
-            self._services.telemetry.deliveries += len(rows)
-        self._read_on(device, stream)
+        if not rows:
+            return True
+        encoded, last = _encode(stream, rows, self._services.clock(), place.space())
+        frames = b"".join(encoded)
+        if not device.sink.offer(frames, len(encoded)):
+            self._refused(device, place)
+            return False
+        place.offered_to(last, len(frames))
+        self._services.telemetry.deliveries += len(rows)
+        return True
 
     def _drained(self, message: _Drained) -> None:
         if message.device in self.devices:
@@ -397,20 +485,17 @@ class Session(Actor):
             self._delivered[stream] = seq
             if len(self._delivered) > MAX_READERS:
                 del self._delivered[next(iter(self._delivered))]
-            self._mark(stream, seq, 0)
+            self._mark_delivered(stream, seq)
 
-    def _mark(self, stream: bytes, delivered: int, read: int) -> None:
-        """Tell the stream. One that sleeps is not woken when nobody is there to hear of the receipt."""
-        services = self._services
-        marked = Marked(self._user, delivered, read)
-        if services.directory.tell_awake(stream, marked):
+    def _mark_delivered(self, stream: bytes, seq: int) -> None:
+        """Tell the stream. For one that sleeps the mark is stored, and it is woken later, if somebody is there to hear of it."""
+        services, user = self._services, self._user
+        if services.directory.tell_awake(stream, Marked(user, seq, 0)):
             return
-        if stream[0] == ids.Kind.DIRECT and not any(
-            user != self._user and user in services.directory.sessions for user in ids.parties(stream)
-        ):
-            self._persist([records.Mark(stream, self._user, max(delivered, read), read)])
-        else:
-            services.directory.tell_committed(stream, marked)
+        self._persist([records.Mark(stream, user, seq, 0)])
+        others = ids.parties(stream) if stream[0] == ids.Kind.DIRECT else ()
+        if not others or any(other != user and other in services.directory.sessions for other in others):
+            services.whereis("receipts").tell_committed(Postponed(stream, user, seq))
 
     def _gather(self) -> None:
         if self._timer is None:
@@ -503,14 +588,18 @@ class Session(Actor):
             raise codes.Refused(codes.NOT_ALLOWED)
 
     def _read(self, device: Device, frame: messages.Read) -> None:
+        """To the owner, which alone knows whether the user is a member and where the stream ends."""
         self._check_stream(frame.stream)
-        self._mark(frame.stream, 0, frame.seq)
+        self._services.directory.tell(frame.stream, Marked(self._user, 0, frame.seq))
+        if frame.rid:
+            device.sink.reply(codec.encode(messages.Done(frame.rid)))
+
+    def _has_read(self, message: HasRead) -> None:
+        """The own read mark has moved; the other devices are told once in a while."""
         self._gather()
         if self._own_reads is None:
             self._own_reads = {}
-        self._own_reads[frame.stream] = max(frame.seq, self._own_reads.get(frame.stream, 0))
-        if frame.rid:
-            device.sink.reply(codec.encode(messages.Done(frame.rid)))
+        self._own_reads[message.stream] = max(message.seq, self._own_reads.get(message.stream, 0))
 
     def _typing(self, device: Device, frame: messages.Typing) -> None:
         self._check_stream(frame.stream)
@@ -565,6 +654,8 @@ class Session(Actor):
     _HANDLERS: ClassVar[dict[type, Callable[[Session, Any], None]]] = {
         Command: _command,
         Deliver: _deliver,
+        Advanced: _advanced,
+        HasRead: _has_read,
         DeliverOwn: _deliver_own,
         Answer: _answer,
         Notice: _notice,
@@ -599,18 +690,25 @@ _OF_ACCOUNT = frozenset(
 )
 
 
-def _encode(stream: bytes, rows: Sequence[records.Event], now: int) -> list[bytes]:
-    """Stored events as frames. Runs of expired ones, swept or not, are joined into one Gone."""
+def _encode(stream: bytes, rows: Sequence[records.Event], now: int, space: int) -> tuple[list[bytes], int]:
+    """Stored events as frames, as many as fit into `space` bytes and at least one, and the seq of the last. Runs of expired
+    ones, swept or not, are joined into one Gone."""
     frames: list[bytes] = []
-    gone = 0  # the first seq of the run
+    gone = last = size = 0  # gone: the first seq of the run
     for row in rows:
         if 0 < row.expires_at <= now:
             gone = gone or row.seq
+            last = row.seq
             continue
+        frame = codec.encode_event(stream, row.seq, row.data)
+        size += len(frame)
+        if last and size > space:
+            break
         if gone:
-            frames.append(codec.encode(messages.Gone(0, stream, gone, row.seq - 1)))
+            frames.append(codec.encode(messages.Gone(0, stream, gone, last)))
             gone = 0
-        frames.append(codec.encode_event(stream, row.seq, row.data))
+        frames.append(frame)
+        last = row.seq
     if gone:
-        frames.append(codec.encode(messages.Gone(0, stream, gone, rows[-1].seq)))
-    return frames
+        frames.append(codec.encode(messages.Gone(0, stream, gone, last)))
+    return frames, last

@@ -247,6 +247,10 @@ class ActorRef(pykka.ActorRef[A]):
         waiting = 0 if self._queue is None else len(self._queue)
         return waiting if self._system is None else waiting + len(self._system)
 
+    def waiting(self) -> list[Any]:
+        """What is queued and not handled, without the system lane: so that an actor that is about to fail can answer it."""
+        return [] if self._queue is None else list(self._queue)
+
     def watch(self, watcher: Watcher, key: Any = None) -> None:
         """Have `watcher` told, once, when the actor ends. It has one watcher; if it is dead already, raises
         ActorDeadError."""

@@ -45,6 +45,13 @@ class Reader:
         self.live = False
         return False
 
+    def has_more(self, last: int) -> bool:
+        """The stream goes on to `last`, and nobody offered that. Whether there is anything to be read."""
+        self.head = max(self.head, last)
+        if self.offered < self.head:
+            self.live = False
+        return not self.live
+
     def offered_to(self, last: int, size: int) -> None:
         """The outlet took the events up to `last`."""
         self.offered = last
@@ -58,10 +65,10 @@ class Reader:
         self.live = False
 
     def become_behind(self, cursor: int, head: int, intervals: tuple[tuple[int, int], ...] | None) -> None:
-        """The store says where the device stands."""
+        """The store says where the device stands. What it says of intervals holds up to the head that it names."""
         self.acked = self.offered = cursor
+        self.intervals = intervals if head >= self.head else None
         self.head = max(head, self.head)
-        self.intervals = intervals
         self.live = False
 
     def acknowledge(self, seq: int) -> bool:
@@ -76,6 +83,8 @@ class Reader:
                 self._bytes -= sizes.popleft()[1]
             if not sizes:
                 self._sizes = None
+        if self._sizes is None:
+            self.acked = self.offered  # whatever was skipped beyond, the device cannot acknowledge
         return True
 
     def room(self) -> tuple[int, int] | None:
@@ -88,10 +97,14 @@ class Reader:
             self.live = True
             return None
         events = WINDOW_EVENTS - (self.offered - self.acked)
-        size = WINDOW_BYTES - self._bytes
+        size = self.space()
         if events < WINDOW_EVENTS // 2 or size < WINDOW_BYTES // 2:
             return None
         return events, size
+
+    def space(self) -> int:
+        """Bytes that the window has left."""
+        return WINDOW_BYTES - self._bytes
 
     def skip_to(self, seq: int) -> None:
         """There is nothing to be read up to `seq` (it lies between two intervals of membership, or beyond the last)."""
