@@ -9,7 +9,7 @@ import secrets
 import sys
 
 from bench import generators, machine, people, process, result, show, workload
-from bench.workloads import actors, direct, group, history, idle, latency, storm
+from bench.workloads import abuse, actors, direct, group, history, idle, latency, storm
 
 WORKLOADS = {
     each.name: each
@@ -21,6 +21,7 @@ WORKLOADS = {
         idle.WORKLOAD,
         storm.WORKLOAD,
         history.WORKLOAD,
+        abuse.WORKLOAD,
     )
 }
 ALL = "all"
@@ -41,6 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
     except (generators.GeneratorFailed, process.ServerFailed, workload.NotPossible) as error:
         print(error, file=sys.stderr)
         return 2
+    if options.workload == ALL:
+        print(f"\n{show.table(results)}")
+        if not show.fill(machine.ROOT / "README.md", results):
+            print(f"README.md has no place for the table: a line {show.BEGIN} and a line {show.END}", file=sys.stderr)
     if options.json:
         found = [each.as_json() for each in results]
         options.json.write_text(json.dumps({"results": found} if options.workload == ALL else found[0], indent=2) + "\n")
@@ -60,7 +65,9 @@ def measure(
         around.bar.title(f"{what.name} {number + 1}/{runs}")
         found.append(what.run(workload.Run(around, what.name, chosen, seconds or what.seconds)))
     durable = what.durable and (around.remote is not None or not machine.is_volatile(around.scratch))
-    return result.Result(what.name, {**chosen, "runs": runs}, durable, result.medians(found))
+    figures = result.medians(found)
+    texts = (what.name, what.what, what.rate, what.target, what.headline(figures))
+    return result.Result(*texts, {**chosen, "runs": runs}, durable, figures)
 
 
 def _remote(options: argparse.Namespace) -> workload.Remote | None:

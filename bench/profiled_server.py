@@ -1,14 +1,17 @@
 """`server.py` under a profiler: `python -m bench.profiled_server calls|samples [flags of server.py]`.
 
 calls    cProfile in every thread: exact counts; small functions look dearer than they are.
-samples  what the main thread's Python was doing, 1,000 times a second of the process's CPU time: lines and functions, little
-         distortion; time inside C functions counts for the line that called them.
+samples  what the main thread's Python was doing, up to 1,000 times a second of the process's CPU time (the kernel's clock may
+         allow fewer): lines and functions, little distortion. Time inside C functions counts for the line that called them;
+         time of the loop and of other threads for whatever Python came next. The CPU of each thread stands above the lists.
 """
 
 from __future__ import annotations
 
 import collections
 import cProfile
+import os
+import pathlib
 import pstats
 import signal
 import sys
@@ -21,6 +24,8 @@ import server
 #: Rows of each list.
 ROWS = 45
 SAMPLE_S = 0.001
+#: Samples between two looks at the CPU of the threads: some end before the server does.
+THREADS_EVERY = 100
 
 
 def calls(run: Callable[[], int]) -> int:
@@ -44,6 +49,7 @@ def calls(run: Callable[[], int]) -> int:
 
 def samples(run: Callable[[], int]) -> int:
     """Run with a sampling timer, and print what was seen most."""
+    threads: dict[str, float] = {}
     lines: collections.Counter[str] = collections.Counter()
     own: collections.Counter[str] = collections.Counter()
     total: collections.Counter[str] = collections.Counter()
@@ -51,6 +57,8 @@ def samples(run: Callable[[], int]) -> int:
     def sample(_number: int, frame: FrameType | None) -> None:
         if frame is None:
             return
+        if not own.total() % THREADS_EVERY:
+            threads.update(_threads())
         lines[f"{_name(frame)}:{frame.f_lineno}"] += 1
         own[_name(frame)] += 1
         seen = set()
@@ -66,11 +74,24 @@ def samples(run: Callable[[], int]) -> int:
         return run()
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
+        for name, seconds in {**threads, **_threads()}.items():
+            print(f"{seconds:7.2f} s  {name}", file=sys.stderr)
         count = max(sum(own.values()), 1)
         for title, seen in (("itself", own), ("with what it calls", total), ("line", lines)):
             print(f"\n--- {count} samples: {title}", file=sys.stderr)
             for name, times in seen.most_common(ROWS):
                 print(f"{100 * times / count:6.2f} %  {name}", file=sys.stderr)
+
+
+def _threads() -> dict[str, float]:
+    """CPU seconds of each living thread so far (/proc/PID/task/TID/stat)."""
+    names = {thread.native_id: thread.name for thread in threading.enumerate()}
+    found = {}
+    for task in pathlib.Path("/proc/self/task").iterdir():
+        fields = (task / "stat").read_text().rpartition(")")[2].split()
+        ticks = int(fields[11]) + int(fields[12])
+        found[f"{task.name} {names.get(int(task.name), '')}"] = ticks / os.sysconf("SC_CLK_TCK")
+    return found
 
 
 def _name(frame: FrameType) -> str:

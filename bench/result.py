@@ -33,9 +33,13 @@ class Figures:
 
 @dataclass(slots=True, frozen=True)
 class Result:
-    """The medians of all runs of a workload, figure by figure; errors are added up."""
+    """The medians of all runs of a workload, figure by figure; errors are added up. The texts are the workload's."""
 
     workload: str
+    what: str
+    rate: str
+    target: str
+    headline: str
     params: Mapping[str, Any]
     durable: bool
     figures: Figures

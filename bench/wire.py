@@ -11,6 +11,7 @@ import base64
 import collections
 import hashlib
 import os
+import socket
 import time
 import urllib.parse
 from collections.abc import Callable, Iterable
@@ -218,9 +219,18 @@ Make = Callable[[str, messages.Credential, Errors], C]
 
 
 class Connector:
-    """Opens connections, `at_once` handshakes at a time, from one source address ("": the system's choice)."""
+    """Opens connections, `at_once` handshakes at a time, from one source address ("": the system's choice), with so many bytes
+    of receive buffer (0: the system's choice)."""
 
-    def __init__(self, url: str, accounts: people.Accounts, errors: Errors, at_once: int = 64, source: str = "") -> None:
+    def __init__(
+        self,
+        url: str,
+        accounts: people.Accounts,
+        errors: Errors,
+        at_once: int = 64,
+        source: str = "",
+        receive_buffer: int = 0,
+    ) -> None:
         parts = urllib.parse.urlsplit(url)
         if parts.scheme != "ws" or parts.hostname is None:
             raise ValueError(f"{url}: a bench connects to ws://host:port/ws")
@@ -230,20 +240,38 @@ class Connector:
         self._errors = errors
         self._places = asyncio.Semaphore(at_once)
         self._source = source
+        self._receive_buffer = receive_buffer
 
     async def open(self, make: Make[C], index: int) -> C:
         """User number `index`, connected and let in. OSError, TimeoutError."""
         loop = asyncio.get_running_loop()
-        source = (self._source, 0) if self._source else None
         authority = f"{self._host}:{self._port}"
         async with self._places:
             credential = self._accounts.credential(index)
-            _, client = await loop.create_connection(
-                lambda: make(authority, credential, self._errors), self._host, self._port, local_addr=source
-            )
+            channel = await self._channel()
+            _, client = await loop.create_connection(lambda: make(authority, credential, self._errors), sock=channel)
             async with asyncio.timeout(OPEN_TIMEOUT_S):
                 await client.opened
         return client
+
+    async def _channel(self) -> socket.socket:
+        """A connected TCP socket."""
+        family, kind, protocol, _, address = (
+            await asyncio.get_running_loop().getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        )[0]
+        channel = socket.socket(family, kind, protocol)
+        try:
+            channel.setblocking(False)
+            channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._receive_buffer:  # before connecting: it decides the window that is offered (tcp(7))
+                channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
+            if self._source:
+                channel.bind((self._source, 0))
+            await asyncio.get_running_loop().sock_connect(channel, address)
+        except BaseException:
+            channel.close()
+            raise
+        return channel
 
     async def open_all(self, make: Make[C], indexes: Iterable[int], opened: Callable[[], None] = lambda: None) -> list[C]:
         """Many, in the order of `indexes`; `opened` is called after each."""

@@ -23,11 +23,14 @@ class NotPossible(Exception):
 class Workload:
     """One row of the table. `params` and their defaults; `run` measures once, for about `seconds`.
 
-    `rate` says what one of `rate_per_s` is. `durable`: its messages are acknowledged when they are on disk."""
+    `what` it measures, `rate` what one of `rate_per_s` is, `target` what the project wants to reach, and `headline` the figures
+    that are held against it. `durable`: its messages are acknowledged when they are on disk."""
 
     name: str
     what: str
     rate: str
+    target: str
+    headline: Callable[[result.Figures], str]
     seconds: float
     params: Mapping[str, int]
     run: Callable[[Run], result.Figures]

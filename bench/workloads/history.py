@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from bench import archive, generators, people, percentiles, process, result, wire, workload
+from bench import archive, generators, people, percentiles, process, result, show, wire, workload
 from protocol import codec, messages
 from storage.sqlite import bulk
 
@@ -178,10 +178,19 @@ def run(run: workload.Run) -> result.Figures:
         )
 
 
+def headline(figures: result.Figures) -> str:
+    """What stands in the table."""
+    ready, memory = show.short(figures.metrics["start_to_ready_s"]), show.mb(figures.metrics["idle_rss_bytes"])
+    rate = show.count(figures.rate_per_s)
+    return f"p99 {show.ms(figures.p99_ms)}, {rate} pages/s; ready in {ready} s; an idle node {memory}"
+
+
 WORKLOAD = workload.Workload(
     "history",
     "pages of the past at random places",
     "pages",
+    "p99 5 ms; ready in 2 s; an idle node 80 MB",
+    headline,
     10.0,
     {"pairs": 500, "messages": 2000, "page": 50, "rate": 200},
     run,

@@ -14,7 +14,7 @@ import asyncio
 import time
 from typing import Any
 
-from bench import generators, result, wire, workload
+from bench import generators, result, show, wire, workload
 
 #: Users that come in at the same time.
 AT_ONCE = 128
@@ -94,10 +94,18 @@ def run(run: workload.Run) -> result.Figures:
         )
 
 
+def headline(figures: result.Figures) -> str:
+    """What stands in the table."""
+    memory, cpu = show.kib(figures.metrics["bytes_per_user"]), show.short(figures.metrics["cpu_us_per_user_s"])
+    return f"{memory} and {cpu} µs of CPU a second for a user"
+
+
 WORKLOAD = workload.Workload(
     "idle",
     "users connected and silent for two heartbeats",
     "users let in",
+    "8 KiB and 2.2 µs of CPU a second for a user",
+    headline,
     50.0,
     {"users": 10000},
     run,

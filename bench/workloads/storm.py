@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bench import archive, generators, people, percentiles, result, wire, workload
+from bench import archive, generators, people, percentiles, result, show, wire, workload
 from protocol import codec, messages
 from storage.sqlite import bulk
 
@@ -161,10 +161,17 @@ def run(run: workload.Run) -> result.Figures:
         )
 
 
+def headline(figures: result.Figures) -> str:
+    """What stands in the table."""
+    return f"{show.count(figures.rate_per_s)} users/s"
+
+
 WORKLOAD = workload.Workload(
     "storm",
     "users who are behind are cut off, and return at once",
     "users caught up",
+    "1,000 users/s",
+    headline,
     0.0,
     {"users": 5000, "conversations": 50, "behind": 5, "events": 10},
     run,
