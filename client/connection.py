@@ -248,9 +248,10 @@ class Connection:
             return
         item = StreamEvent(pending.lane.stream, frame.seq, mine.event, len(pending.data), True, mine.missing)
         joins = isinstance(pending.frame, messages.Join)
-        effects += self.inflow.sent(item, not mine.fetchable, joins)
-        if mine.fetchable:
-            self.requests.ask(messages.FetchHistory(0, item.stream, frame.seq, False, 1), _Completion(item))
+        whole = mine.fetch is own.Fetch.NOWHERE
+        effects += self.inflow.sent(item, whole, joins)
+        if not whole:
+            self.requests.ask(own.question(item, mine.fetch, self.identity.user), _Completion(item))
 
     def _frame(self, frame: messages.ServerFrame, effects: list[Effect], now: float) -> None:
         if isinstance(frame, messages.Welcome):
@@ -325,12 +326,7 @@ class Connection:
         if not isinstance(waiter, _Completion):
             self._answer(effects, waiter, outcome)
             return
-        item = waiter.item
-        parts = outcome[0] if isinstance(outcome, tuple) else ()
-        if parts and isinstance(parts[0], messages.HistoryItem) and parts[0].seq == item.seq:
-            data = bytes(parts[0].event)
-            item = StreamEvent(item.stream, item.seq, events.decode(data), len(data), True)
-        effects += self.inflow.completed(item)
+        effects += self.inflow.completed(own.completed(waiter.item, outcome))
 
     @staticmethod
     def _answer(effects: list[Effect], waiter: Any, outcome: Any) -> None:

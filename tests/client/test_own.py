@@ -80,7 +80,7 @@ def test_what_only_the_server_knows_is_named() -> None:
     found = own.event_of(messages.Forward(1, 33, GROUP, GROUP, 3), SENT, 7, 70)
     assert found is not None
     assert found.missing == ("body", "hops", "expires_at")
-    assert found.fetchable
+    assert found.fetch is own.Fetch.HISTORY
 
 
 @pytest.mark.parametrize(
