@@ -22,7 +22,8 @@ class People:
         self._store = store
         self._limit = limit
         self._known: dict[int, Facts | None] = {}
-        self._version = 0
+        #: Reads under way of each user, as far as no newer facts were put meanwhile.
+        self._reading: dict[int, set[object]] = {}
 
     def knows(self, user: int) -> bool:
         return user in self._known
@@ -33,7 +34,7 @@ class People:
 
     def put(self, user: int, facts: Facts | None) -> None:
         """The facts of a user have changed, durably."""
-        self._version += 1
+        self._reading.pop(user, None)
         self._keep(user, facts)
 
     def _keep(self, user: int, facts: Facts | None) -> None:
@@ -45,13 +46,22 @@ class People:
     async def load(self, user: int) -> Facts | None:
         """The facts of a user, from the store if need be. Raises what the store raises."""
         while user not in self._known:
-            before = self._version
-            facts = await self._read(user)
-            if self._version == before:  # else somebody may have put newer ones meanwhile
+            mine = object()
+            self._reading.setdefault(user, set()).add(mine)
+            try:
+                facts = await self.read(user)
+            finally:
+                under_way = self._reading.get(user, set())
+                is_newest = mine in under_way
+                under_way.discard(mine)
+                if not under_way:
+                    self._reading.pop(user, None)
+            if is_newest and user not in self._known:
                 self._keep(user, facts)
         return self._known[user]
 
-    async def _read(self, user: int) -> Facts | None:
+    async def read(self, user: int) -> Facts | None:
+        """The facts of a user as they are stored now."""
         row = await self._store.user(user)
         if row is None or row.key is None:
             return None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Iterable
+from functools import partial
 from typing import Any, ClassVar
 
 from actors.messages import Answer, FactsChanged, Notice, Offline, Online, Unwatch, Watch
@@ -10,9 +11,12 @@ from actors.runtime.actor import Actor
 from actors.services import Services
 from auth import policy
 from protocol import codec, codes, connection, messages
+from storage import errors
 
 #: Seconds by which a change is held back, so that a phone in a tunnel does not flicker (contract.md, The wire).
 DAMP_S = 5.0
+#: Users who are being looked up at once. When thousands of devices come back and subscribe, the others wait for their turn.
+MAX_LOOKUPS = 64
 
 Watcher = tuple[int, int]  # (user, device)
 
@@ -27,20 +31,21 @@ class _Settle:
 
 
 class _Shown:
-    """What is known of a user, for these watchers."""
+    """What is to be known of a user has been looked up."""
 
     __slots__ = ("result", "user", "watchers")
 
-    def __init__(self, user: int, watchers: list[Watcher], result: Any) -> None:
+    def __init__(self, user: int, watchers: set[Watcher], result: Any) -> None:
         self.user = user
         self.watchers = watchers
         self.result = result
 
 
 class Presence(Actor):
-    """Permanent. `_settling` holds users whose change is being held back; what is told then is how things stand then."""
+    """Permanent. `_settling` holds users whose change is being held back; what is told then is how things stand then.
+    `_wanted` holds who is to be told of users that have yet to be looked up."""
 
-    pipe_limit: ClassVar[int] = 4096
+    pipe_limit: ClassVar[int] = MAX_LOOKUPS
     await_limit_s: ClassVar[float | None] = None
 
     def __init__(self, services: Services) -> None:
@@ -51,6 +56,8 @@ class Presence(Actor):
         self._watched: dict[Watcher, set[int]] = {}
         self._last_seen: dict[int, int] = {}
         self._settling: set[int] = set()
+        self._wanted: dict[int, set[Watcher]] = {}
+        self._lookups = 0
 
     def on_receive(self, message: Any) -> None:
         match message:
@@ -61,7 +68,7 @@ class Presence(Actor):
             case Offline():
                 self._online.discard(message.user)
                 if message.user in self._watchers:
-                    self._last_seen[message.user] = message.time
+                    self._last_seen[message.user] = message.time  # it may not be stored yet
                 self._changed(message.user)
             case Watch():
                 self._watch(message)
@@ -69,7 +76,7 @@ class Presence(Actor):
                 self._drop((message.user, message.device), set(self._watched.get((message.user, message.device), ())))
             case _Settle():
                 self._settling.discard(message.user)
-                self._show(message.user, list(self._watchers.get(message.user, ())))
+                self._show(message.user, self._watchers.get(message.user, ()))
             case FactsChanged():
                 self._changed(message.user)
             case _Shown():
@@ -113,33 +120,63 @@ class Presence(Actor):
         if not watched:
             self._watched.pop(watcher, None)
 
-    def _show(self, user: int, watchers: list[Watcher]) -> None:
+    def _show(self, user: int, watchers: Iterable[Watcher]) -> None:
+        """Tell these watchers how a user stands, once all that this takes is known."""
         if watchers:
-            found: Awaitable[Any] = self._find(user, watchers)
-            self.pipe(found, lambda result: _Shown(user, watchers, result))
+            self._wanted.setdefault(user, set()).update(watchers)
+            self._look_up()
 
-    async def _find(self, user: int, watchers: list[Watcher]) -> tuple[policy.Facts | None, int]:
-        """The facts of a user (and, that blocks hide both ways, those of who looks), and when they were last seen."""
+    def _look_up(self) -> None:
+        """Begin with whom others have waited for longest."""
+        while self._wanted and self._lookups < MAX_LOOKUPS:
+            user = next(iter(self._wanted))
+            watchers = self._wanted.pop(user)
+            if self._is_known(user, watchers):
+                self._tell(user, watchers, self._last_seen.get(user, 0))
+            else:
+                self._lookups += 1
+                self.pipe(self._find(user, watchers), partial(_Shown, user, watchers))
+
+    def _is_known(self, user: int, watchers: set[Watcher]) -> bool:
+        knows = self._services.people.knows
+        seen = user in self._online or user in self._last_seen
+        return seen and knows(user) and all(knows(viewer) for viewer, _ in watchers)
+
+    async def _find(self, user: int, watchers: set[Watcher]) -> int:
+        """Have the facts of a user at hand (and, that blocks hide both ways, those of who looks); when they were last seen."""
         people = self._services.people
-        facts = await people.load(user)
+        await people.load(user)
         for viewer, _ in watchers:
             await people.load(viewer)
-        return facts, self._last_seen.get(user) or await self._services.store.last_seen(user)
+        return self._last_seen.get(user) or await self._services.store.last_seen(user)
 
     def _shown(self, message: _Shown) -> None:
-        if isinstance(message.result, BaseException):
-            return  # the store does not answer: presence is not worth an error, and the next change tells again
-        facts, last_seen = message.result
-        user, people = message.user, self._services.people
-        for watcher in message.watchers:
+        self._lookups -= 1
+        if isinstance(message.result, int):
+            self._tell(message.user, message.watchers, message.result)
+        elif not isinstance(message.result, errors.StorageError):
+            raise message.result
+        # else: the store does not answer. Presence is not worth an error, and the next change tells again.
+        self._look_up()
+
+    def _tell(self, user: int, watchers: set[Watcher], last_seen: int) -> None:
+        people = self._services.people
+        facts = people.peek(user) if people.knows(user) else None
+        online = user in self._online
+        for watcher in watchers:
             viewer = watcher[0]
             mine = people.peek(viewer) if people.knows(viewer) else None
-            if user not in self._watched.get(watcher, ()) or facts is None or mine is None:
+            if user not in self._watched.get(watcher, ()):
                 continue
-            if viewer != user and (not policy.sees_last_seen(viewer, facts) or user in mine.blocked):
-                frame = messages.Presence(0, user, False)
-            else:
-                online = user in self._online
+            # One who hides, one who is blocked either way and one who does not exist look the same.
+            frame = messages.Presence(0, user, False)
+            if facts is not None and mine is not None and self._sees(viewer, mine, user, facts):
                 frame = messages.Presence(0, user, online, 0 if online else last_seen)
             notice = Notice(codec.encode(frame), ("presence", user), device=watcher[1])
             self._services.directory.tell_committed(("session", viewer), notice)
+
+    @staticmethod
+    def _sees(viewer: int, mine: policy.Facts, user: int, facts: policy.Facts) -> bool:
+        if viewer == user:
+            return True
+        return policy.sees_last_seen(viewer, facts) and not policy.blocked_between(viewer, mine, user, facts)

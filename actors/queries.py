@@ -19,12 +19,16 @@ from storage import records
 
 #: Contacts in one frame: below 64 KiB with the longest labels in 2-byte scripts.
 CONTACTS_A_FRAME = 400
+#: Bytes of the id of a conversation or a group.
+_STREAM_BYTES = 15
 
 
 async def answer(services: Services, user: int, frame: messages.ClientFrame) -> Sequence[bytes]:
-    """The frames that answer a question. codes.Refused, storage.errors.StorageError."""
+    """The frames that answer a question. codes.Refused, storage.errors.StorageError, ids.BadStream."""
     match frame:
         case messages.FetchHistory():
+            if ids.kind(frame.stream) is ids.Kind.ACCOUNT:
+                raise codes.Refused(codes.NOT_ALLOWED)
             return await _history(services, user, frame)
         case messages.FetchConversations():
             return await _conversations(services, user, frame)
@@ -41,7 +45,8 @@ async def answer(services: Services, user: int, frame: messages.ClientFrame) -> 
             raise codes.Refused(codes.NOT_ALLOWED)
 
 
-async def _settings(services: Services, user: int, stream: bytes) -> messages.Settings:
+async def own_settings(services: Services, user: int, stream: bytes) -> messages.Settings:
+    """A user's own view of a conversation, as stored now."""
     key = account.SETTINGS_PREFIX + stream
     part = (await services.store.parts(ids.account_stream(user), key)).get(key)
     return account.decode_settings(part) if part is not None else messages.Settings()
@@ -52,9 +57,7 @@ async def _settings(services: Services, user: int, stream: bytes) -> messages.Se
 
 async def _history(services: Services, user: int, frame: messages.FetchHistory) -> Sequence[bytes]:
     store, stream = services.store, frame.stream
-    if ids.kind(stream) is ids.Kind.ACCOUNT:
-        raise codes.Refused(codes.NOT_ALLOWED)
-    intervals, view = await asyncio.gather(store.memberships(user, stream), _settings(services, user, stream))
+    intervals, view = await asyncio.gather(store.memberships(user, stream), own_settings(services, user, stream))
     if not intervals:
         raise codes.Refused(codes.NOT_ALLOWED)
     limit = min(frame.limit, services.page_items)
@@ -62,19 +65,20 @@ async def _history(services: Services, user: int, frame: messages.FetchHistory) 
     newest = frame.newest_first
     position = frame.start or (records.OPEN_END if newest else 1)
     frames: list[bytes] = []
-    left, more, reached = limit, False, 0
+    left, space, more, reached = limit, services.page_bytes, False, 0
     gone = _Gone(frame.rid, stream, frames)
     for joined, removed in reversed(intervals) if newest else intervals:
         first = max(joined, view.cleared + 1, 1 if newest else position)
         last = min(removed, position) if newest else removed
         if first > last:
             continue
-        if left <= 0:
+        if left <= 0 or space <= 0:
             more = True
             break
-        page = await store.page(stream, first, last, newest, left, services.page_bytes)
+        page = await store.page(stream, first, last, newest, left, space)
         for item in page.items:
             reached = item.event.seq
+            space -= len(item.event.data) + len(item.fold or b"")
             if item.event.seq in view.hidden or _is_gone(item, now):
                 gone.add(item.event.seq)
             else:
@@ -187,7 +191,7 @@ async def _account(services: Services, user: int, frame: messages.FetchAccount) 
     store = services.store
     # The head is read first: what the answer shows may be newer, and its event comes again, never older.
     loaded = await store.load(ids.account_stream(user))
-    facts = await services.people.load(user)
+    facts = await services.people.read(user)  # what is at hand may be older than the head by a moment
     devices = await store.devices(user)
     if facts is None:
         raise codes.Refused(codes.NOT_ALLOWED)
@@ -226,15 +230,15 @@ async def _export(services: Services, user: int, frame: messages.Export) -> Sequ
         parts = await _account(services, user, messages.FetchAccount(frame.rid))
         frames = [codec.encode(messages.ExportPart(frame.rid, "account", msgspec.Raw(part))) for part in parts[:-1]]
         return [*frames, codec.encode(messages.PageEnd(frame.rid, True, b"\x00"))]
-    after, start = (b"", 0) if frame.cursor == b"\x00" else (frame.cursor[:15], int.from_bytes(frame.cursor[15:], "big"))
+    stream, start = _export_position(frame.cursor)
     if start == 0:
-        summaries = await store.conversations(user, after, 1)
+        summaries = await store.conversations(user, stream, 1)
         if not summaries:
             return [codec.encode(messages.PageEnd(frame.rid))]
         stream, start = summaries[0].stream, 1
-    else:
-        stream = after
     intervals = await store.memberships(user, stream)
+    if not intervals:
+        raise codes.Refused(codes.NOT_ALLOWED)
     page = await store.page(stream, start, intervals[-1][1], False, services.page_items, services.page_bytes)
     now, frames = services.clock(), []
     for item in page.items:
@@ -244,3 +248,13 @@ async def _export(services: Services, user: int, frame: messages.Export) -> Sequ
     following = page.items[-1].event.seq + 1 if page.more else 0
     cursor = stream + following.to_bytes(7, "big")
     return [*frames, codec.encode(messages.PageEnd(frame.rid, True, cursor))]
+
+
+def _export_position(cursor: bytes) -> tuple[bytes, int]:
+    """The stream to go on from, and the seq in it (0: it is done). codes.Refused for a cursor that this server did not make."""
+    if cursor == b"\x00":
+        return b"", 0
+    stream, start = cursor[:_STREAM_BYTES], int.from_bytes(cursor[_STREAM_BYTES:], "big")
+    if len(cursor) != _STREAM_BYTES + 7 or start > ids.MAX_ID or ids.kind(stream) is ids.Kind.ACCOUNT:
+        raise codes.Refused(codes.NOT_ALLOWED)
+    return stream, start
