@@ -183,7 +183,7 @@ class Ledger:
                     n += 1
             data = event.data
             crc = zlib.crc32(data, zlib.crc32(seq.to_bytes(8, "big"), prefix))
-            into += (head.sid, seq, kind, n, item, write.epoch, crc, event.expires_at, data)
+            into += (head.sid, seq, kind, n, item, write.epoch, crc, event.expires_at, event.digest, data)
         head.head = seq
         head.item = item
 

@@ -8,12 +8,12 @@ from storage import errors, records
 from storage.sqlite import connection, rows
 
 _AFTER_FOLDS = bytes([records.FOLD_PREFIX[0] + 1])
-_RANGE = "SELECT seq, kind, epoch, expires, crc, data FROM events WHERE sid = ? AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?"
-_PAGE_UP = (
-    "SELECT seq, kind, epoch, expires, crc, data, item FROM events WHERE sid = ? AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?"
+_RANGE = (
+    "SELECT seq, kind, epoch, expires, digest, crc, data FROM events WHERE sid = ? AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?"
 )
+_PAGE_UP = "SELECT seq, kind, epoch, expires, digest, crc, data, item FROM events WHERE sid = ? AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?"
 _PAGE_DOWN = (
-    "SELECT seq, kind, epoch, expires, crc, data, item FROM events WHERE sid = ? AND seq BETWEEN ? AND ?"
+    "SELECT seq, kind, epoch, expires, digest, crc, data, item FROM events WHERE sid = ? AND seq BETWEEN ? AND ?"
     " ORDER BY seq DESC LIMIT ?"
 )
 
@@ -49,7 +49,7 @@ def events(
     taken: list[tuple[Any, ...]] = []
     total = 0
     for row in cursor:
-        total += len(row[5])
+        total += len(row[6])
         if total > max_bytes and taken:
             break
         taken.append(row)
@@ -90,7 +90,7 @@ def page(
             result.items.append(records.Item(event, fold))
         if len(found) < step:
             break
-        end, kind, named = found[-1][0], found[-1][1], found[-1][6]
+        end, kind, named = found[-1][0], found[-1][1], found[-1][7]
         change = kind >= records.FIRST_CHANGE_KIND
         if newest_first:
             high = named if change else end - 1

@@ -36,6 +36,7 @@ CREATE TABLE events (
     epoch INTEGER NOT NULL,
     crc INTEGER NOT NULL,                     -- records.checksum
     expires INTEGER NOT NULL,                 -- 0 never; negative: was to expire then, and its body is gone
+    digest INTEGER NOT NULL,                  -- of the command that caused it: what a repeat is told by
     data BLOB NOT NULL,
     PRIMARY KEY (sid, seq)
 ) STRICT, WITHOUT ROWID;

@@ -12,7 +12,7 @@ from typing import Any
 
 from storage.sqlite import connection
 
-#: The longest statement, in rows. 128 rows of 9 values stay far below the 32,766 variables a statement may have.
+#: The longest statement, in rows. 128 rows of 10 values stay far below the 32,766 variables a statement may have.
 MOST_ROWS = 128
 
 
@@ -41,7 +41,7 @@ class Rows:
                 start, left = end, left - size
 
 
-EVENTS = Rows("INSERT OR FAIL INTO events (sid, seq, kind, n, item, epoch, crc, expires, data)", 9)
+EVENTS = Rows("INSERT OR FAIL INTO events (sid, seq, kind, n, item, epoch, crc, expires, digest, data)", 10)
 HEADS = Rows(
     "UPDATE OR FAIL streams SET head = v.column2, n = v.column3, item = v.column4, time = v.column5, epoch = v.column6,"
     " snapshot_seq = v.column7 FROM (",

@@ -22,8 +22,8 @@ def redact(data: bytes) -> bytes:
     return data if data.startswith(GONE) else GONE + data[:1]
 
 
-def event(data: bytes = b"hi", kind: int = MESSAGE, expires_at: int = 0) -> records.NewEvent:
-    return records.NewEvent(kind, data, expires_at)
+def event(data: bytes = b"hi", kind: int = MESSAGE, expires_at: int = 0, digest: int = 0) -> records.NewEvent:
+    return records.NewEvent(kind, data, expires_at, digest)
 
 
 def append(

@@ -37,6 +37,24 @@ async def test_what_is_stored_is_there_after_opening_again(backend: backends.Bac
     assert loaded.tail == [records.Event(1, 1, 1, b"a"), records.Event(2, 1, 1, b"b", 9)]
 
 
+async def test_the_digest_of_a_command_is_kept_beside_its_event_and_outlives_its_body(
+    backend: backends.Backend, tmp_path: pathlib.Path
+) -> None:
+    """An owner that loads knows a repeat by it."""
+    first = await backend.open(tmp_path)
+    await make.stored(first, append(DIRECT, 1, event(b"a", digest=7), event(b"b", digest=2**63 - 1), event(b"c")))
+    await make.stored(first, append(DIRECT, 4, event(b"d", 33, digest=9), erase=[2]))
+    await first.close()
+    store = await backend.open(tmp_path)
+    digests = [7, 2**63 - 1, 0, 9]
+    assert [each.digest for each in (await store.load(DIRECT)).tail] == digests
+    assert [each.digest for each in await store.range(DIRECT, 1, 9, 9, 999)] == digests
+    item = await store.item(DIRECT, 2)
+    assert item is not None
+    assert item.event.digest == 2**63 - 1
+    await store.close()
+
+
 async def test_an_empty_batch_has_no_outcomes(store: interfaces.Store) -> None:
     assert await store.commit([]) == []
 
