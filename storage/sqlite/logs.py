@@ -11,7 +11,10 @@ _AFTER_FOLDS = bytes([records.FOLD_PREFIX[0] + 1])
 _RANGE = (
     "SELECT seq, kind, epoch, expires, digest, crc, data FROM events WHERE sid = ? AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?"
 )
-_PAGE_UP = "SELECT seq, kind, epoch, expires, digest, crc, data, item FROM events WHERE sid = ? AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?"
+_PAGE_UP = (
+    "SELECT seq, kind, epoch, expires, digest, crc, data, item FROM events WHERE sid = ? AND seq BETWEEN ? AND ?"
+    " ORDER BY seq LIMIT ?"
+)
 _PAGE_DOWN = (
     "SELECT seq, kind, epoch, expires, digest, crc, data, item FROM events WHERE sid = ? AND seq BETWEEN ? AND ?"
     " ORDER BY seq DESC LIMIT ?"
