@@ -18,6 +18,9 @@ from auth import names
 from protocol import codes, events, ids, messages
 from storage import errors, records
 
+#: Seconds after which a deletion that the store did not take is tried again.
+END_AGAIN_S = 1.0
+
 
 class Account(Owner):
     """Transient: loaded at its first message, put to sleep when idle."""
@@ -45,7 +48,7 @@ class Account(Owner):
         frame = command.frame
         if isinstance(frame, messages.Change) and type(frame) in _IN_STORE:
             return self._change_store(command, frame)
-        if isinstance(frame, messages.SetContact | messages.SetBlock):
+        if isinstance(frame, messages.SetContact | messages.SetBlock) and frame.on:
             return self._require(frame.user)
         if isinstance(frame, messages.Clear):
             return self._clear(command, frame)
@@ -82,9 +85,10 @@ class Account(Owner):
             raise codes.Refused(codes.NOT_ALLOWED)
 
     async def _clear(self, command: log.Command, frame: messages.Clear) -> None:
-        """What is cleared ends at what is there: a number beyond would hide what is yet to come."""
+        """What is cleared ends at what is there, and may be read: a number beyond would hide what is yet to come."""
         await self._require_member(frame.stream)
-        newest = await self.services.store.page(frame.stream, 1, records.OPEN_END, True, 1, 1)
+        intervals = await self.services.store.memberships(self.user, frame.stream)
+        newest = await self.services.store.page(frame.stream, 1, intervals[-1][1], True, 1, 1)
         last = newest.items[0].event.seq if newest.items else 0
         command.frame = msgspec.structs.replace(frame, upto=min(frame.upto, last))
 
@@ -98,12 +102,14 @@ class Account(Owner):
                     await services.store.rename(user, name.shown, name.key)
                 except errors.NameTaken:
                     raise codes.Refused(codes.NAME_TAKEN) from None
+                command.frame = msgspec.structs.replace(frame, name=name.shown)
             case messages.ChangePassword():
                 await services.admitter.change_password(user, frame.old, frame.new)
                 if frame.revoke_others:
                     for device in await services.store.devices(user):
                         if device.id != command.device:
                             await services.store.revoke_device(user, device.id)
+                            self._cut_off(CutOff(device.id, codes.REVOKED))
             case messages.RenameDevice():
                 await self._require_device(frame.device)
                 await services.store.rename_device(user, frame.device, frame.name)
@@ -135,43 +141,73 @@ class Account(Owner):
         self.services.whereis("presence").tell_committed(FactsChanged(self.user, self._state.facts))
 
     def loaded(self) -> None:
-        if self._state.facts.name and self.services.people.knows(self.user):
-            self.services.people.put(self.user, self._state.facts)
+        people = self.services.people
+        if self._state.facts.name and people.knows(self.user) and people.peek(self.user) is not None:
+            people.put(self.user, self._state.facts)
 
     def _consequence(self, accepted: log.Accepted) -> None:
         event, frame = accepted.event, accepted.command.frame
-        directory, session = self.services.directory, ("session", self.user)
         match event:
             case events.Joined() | events.Parted():
-                directory.tell_committed(event.stream, Confirmed(self.user, event.seq))
+                self.services.directory.tell_committed(event.stream, Confirmed(self.user, event.seq))
+                if type(event) is events.Joined and self._is_deleted():
+                    self._leave(event.stream)  # whoever added the user did not know yet
             case events.DeviceRevoked():
-                directory.tell_committed(session, CutOff(event.revoked, codes.REVOKED))
+                self._cut_off(CutOff(event.revoked, codes.REVOKED))
             case events.PasswordChanged() if event.revoked:
-                directory.tell_committed(session, CutOff(0, codes.REVOKED, except_device=accepted.command.device))
+                self._cut_off(CutOff(0, codes.REVOKED, except_device=accepted.command.device))
             case _ if isinstance(frame, messages.DeleteAccount):
                 self._end_account()
 
+    def _cut_off(self, message: CutOff) -> None:
+        self.services.directory.tell_committed(("session", self.user), message)
+
+    def _leave(self, stream: bytes) -> None:
+        self.services.directory.tell_committed(stream, log.Command(self.user, 0, messages.Leave(0, 0, stream), 0))
+
+    def _is_deleted(self) -> bool:
+        people = self.services.people
+        return people.knows(self.user) and people.peek(self.user) is None
+
     def _end_account(self) -> None:
-        """The deletion is recorded: leave the groups, release the name, close the devices."""
-        directory = self.services.directory
+        """The deletion is recorded: leave the groups, release the name, close the devices. To do it again does no harm."""
         self.services.people.put(self.user, None)
+        self.services.whereis("presence").tell_committed(FactsChanged(self.user, None))
         for stream in self._state.groups:
-            directory.tell_committed(stream, log.Command(self.user, 0, messages.Leave(0, 0, stream), 0))
+            self._leave(stream)
         deleted = self.services.store.delete_user(self.user, self.services.clock())
         self.pipe(deleted, lambda result: _Ended(result))
 
+    def answer_again(self, command: log.Command, result: Any) -> None:
+        super().answer_again(command, result)
+        if isinstance(command.frame, messages.DeleteAccount):
+            self._end_account()  # a crash may have come between the event and its consequence
+
     def handle(self, message: Any) -> None:
         if type(message) is _Ended:
-            if isinstance(message.result, BaseException):
-                raise message.result  # a restart loads the account, and the client repeats its command
-            self.services.directory.tell_committed(("session", self.user), CutOff(0, codes.ACCOUNT_DELETED))
+            if isinstance(message.result, errors.StorageError):
+                self.schedule(END_AGAIN_S, _END_AGAIN)
+            elif isinstance(message.result, BaseException):
+                raise message.result
+            else:
+                self.services.people.put(self.user, None)  # however it was read meanwhile
+                self._cut_off(CutOff(0, codes.ACCOUNT_DELETED))
+        elif message is _END_AGAIN:
+            self._end_account()
 
     def refuse(self, command: log.Command, refused: codes.Refused) -> None:
         super().refuse(command, refused)
         event = command.frame
-        if refused.error is codes.NOTHING_CHANGED and isinstance(event, events.Joined | events.Parted):
-            # Heard of it before: the group need not say it again.
+        if not refused.error.temporary and isinstance(event, events.Joined | events.Parted):
+            # Heard of it before, or there is nobody to hear it: the group need not say it again.
             self.services.directory.tell_committed(event.stream, Confirmed(self.user, event.seq))
+
+
+class _EndAgain:
+    """Told to oneself: the store may be able to delete the account by now."""
+
+
+_END_AGAIN = _EndAgain()
 
 
 class _Ended:

@@ -63,7 +63,7 @@ class Conversation(MessagingOwner):
             if member == user or not self.hides_receipts(member, user):
                 marks.append(messages.PeerMarks(member, state.delivered.get(member, 0), read))
         return messages.Opened(
-            query.frame.rid, self.stream, state.durable, state.n, state.timer, state.request_for, tuple(marks)
+            query.frame.rid, self.stream, state.head, state.n, state.timer, state.request_for, tuple(marks)
         )
 
     def _may_begin(self, user: int, other: policy.Facts) -> bool:

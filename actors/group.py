@@ -8,14 +8,33 @@ from typing import Any
 
 from actors.messages import Confirmed, Query
 from actors.messaging import FEW, MessagingOwner
+from actors.runtime import timers
+from actors.services import Services
 from actors.state import group, log
 from protocol import codes, events, ids, messages
+
+
+#: Seconds after which account streams that have not confirmed are told again.
+TELL_AGAIN_S = 10.0
+
+
+class _TellAgain:
+    """Told to oneself: some account stream may not have heard."""
+
+
+_TELL_AGAIN = _TellAgain()
 
 
 class Group(MessagingOwner):
     """Transient: loaded at its first message, put to sleep when idle."""
 
     _state: group.Group
+
+    def __init__(self, services: Services, stream: bytes) -> None:
+        super().__init__(services, stream)
+        self._telling: timers.Timer | None = None
+        #: What is owed stands in events after the snapshot; a new one ends that it is told at each load.
+        self._owed_at_load = False
 
     @property
     def state(self) -> group.Group:
@@ -25,7 +44,11 @@ class Group(MessagingOwner):
         self._state = group.Group(self.stream, self.services.store.node_epoch, self.services.rules)
 
     def loaded(self) -> None:
+        self._owed_at_load = bool(self.state.owed)
         self._tell_owed()
+
+    def concerned(self) -> Sequence[int]:
+        return list({*self.audience(), *self.state.owed})
 
     # --- decisions ----------------------------------------------------------------------------------------------------
 
@@ -75,6 +98,19 @@ class Group(MessagingOwner):
             if seq <= self.state.durable:
                 kind = events.Joined if came else events.Parted
                 self._notify(user, kind(0, 0, 0, 0, 0, self.stream, seq, by))
+        if self.state.owed and self._telling is None:
+            self._telling = self.schedule(TELL_AGAIN_S, _TELL_AGAIN)
+
+    def _confirmed(self, message: Confirmed) -> None:
+        self.state.confirmed(message.user, message.seq)
+        if self.state.owed:
+            return
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
+        if self._owed_at_load:
+            self._owed_at_load = False
+            self.write_snapshot()
 
     def _notify(self, user: int, event: events.Event) -> None:
         """Have the server itself tell a user's account stream something."""
@@ -92,7 +128,10 @@ class Group(MessagingOwner):
 
     def handle(self, message: Any) -> None:
         if type(message) is Confirmed:
-            self.state.confirmed(message.user, message.seq)
+            self._confirmed(message)
+        elif message is _TELL_AGAIN:
+            self._telling = None
+            self._tell_owed()
         else:
             super().handle(message)
 

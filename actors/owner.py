@@ -149,7 +149,7 @@ class Owner(Actor):
             elif kind is _Found:
                 self._found(message)
             elif kind is _Answered:
-                self._answer_again(message.command, message.result)
+                self.answer_again(message.command, message.result)
             elif kind is _LoadAgain:
                 self._load()
             elif self.loading:
@@ -308,7 +308,7 @@ class Owner(Actor):
             seq = decision.seq
             self.pipe(self.services.store.range(self.stream, seq, seq, 1, 1), lambda result: _Answered(command, result))
 
-    def _answer_again(self, command: log.Command, result: Any) -> None:
+    def answer_again(self, command: log.Command, result: Any) -> None:
         """A repeated command gets the answer that it got, or would have got, the first time."""
         if isinstance(result, BaseException):
             self.refuse(command, as_refusal(result))
@@ -340,14 +340,21 @@ class Owner(Actor):
         self._under_way.append(batch)
         self.services.whereis("writer").tell_committed(Persist(writes, self.actor_ref))
 
+    def write_snapshot(self) -> None:
+        """Store a snapshot before one is due, without an event."""
+        self._flush()  # a snapshot is of all that was decided
+        self._under_way.append([])
+        self.services.whereis("writer").tell_committed(Persist([self.state.snapshot()], self.actor_ref))
+
     def persisted(self, message: Persisted) -> None:
         batch = self._releasing = self._under_way.popleft()
         outcome = message.outcomes[0]
         failed = [each for each in message.outcomes if each.result is not records.Result.STORED]
         if outcome.result is records.Result.STORED and not self.loading:
-            self.state.stored(batch[-1].seq, self._looking_up)
-            self._count(batch)
-            self.release(batch)
+            if batch:
+                self.state.stored(batch[-1].seq, self._looking_up)
+                self._count(batch)
+                self.release(batch)
             if failed:
                 # A snapshot or a mark is missing: what the store has is the truth.
                 self._drop((), codes.UNAVAILABLE)
