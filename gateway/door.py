@@ -94,8 +94,10 @@ class Door(asyncio.Protocol):
         hub, raw = self._hub, self._raw
         assert raw is not None
         assert hub.certificate is not None
-        try:
-            self._transport = await hub.loop.start_tls(
+        if raw.is_closing():
+            return  # given up before it began; the transport reports the end itself
+        standing = asyncio.ensure_future(
+            hub.loop.start_tls(
                 raw,
                 self,
                 hub.certificate.context,
@@ -103,7 +105,13 @@ class Door(asyncio.Protocol):
                 ssl_handshake_timeout=hub.limits.hello_timeout_s,
                 ssl_shutdown_timeout=TLS_SHUTDOWN_S,
             )
+        )
+        try:
+            await asyncio.sleep(0)  # the protocol of TLS is in its place now, and connected in the loop's next turn
+            hub.loop.call_soon(self._hand_over, raw)
+            self._transport = await standing
         except (OSError, asyncio.CancelledError) as error:
+            standing.cancel()
             hub.refused("tls")
             raw.abort()
             self.connection_lost(error if isinstance(error, Exception) else None)
@@ -115,6 +123,20 @@ class Door(asyncio.Protocol):
             self.connection_lost(None)
         elif self._head:
             self._look()
+
+    def _hand_over(self, raw: asyncio.Transport) -> None:
+        """Give TLS what came before it was there. uvloop reads once after `connection_made`, whatever is said in it."""
+        reader = raw.get_protocol()
+        if reader is self or not self._head:
+            return
+        early, self._head = self._head, b""
+        secure = cast("asyncio.BufferedProtocol", reader)  # uvloop's is no subclass of it; it has its methods
+        while early:
+            buffer = memoryview(secure.get_buffer(len(early)))
+            size = min(len(early), len(buffer))
+            buffer[:size] = early[:size]
+            early = early[size:]
+            secure.buffer_updated(size)
 
     # --- what it wants ------------------------------------------------------------------------------------------------
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from gateway import limits
 from hypothesis import given
 from hypothesis import strategies as st
+
+from gateway import limits
 
 
 @given(st.lists(st.floats(0, 0.5), max_size=300))

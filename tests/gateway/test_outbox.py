@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-import telemetry
-from gateway import outbox
 from hypothesis import given
 from hypothesis import strategies as st
+
+import telemetry
+from gateway import outbox
 from protocol import codec, codes, messages
 
 LIMIT = 256 * 1024

@@ -6,9 +6,10 @@ import ipaddress
 import struct
 
 import pytest
-from gateway import proxy
 from hypothesis import given
 from hypothesis import strategies as st
+
+from gateway import proxy
 
 TRUSTED = proxy.networks(["10.0.0.0/8", "2001:db8::/32"])
 

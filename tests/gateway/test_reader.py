@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from gateway import reader
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
-from protocol import codes
 from websockets.frames import BINARY, CLOSE, CONT, PING, TEXT, Close, Frame, Opcode
+
+from gateway import reader
+from protocol import codes
 
 LIMIT = 70_000
 
@@ -18,7 +21,7 @@ def frame(opcode: Opcode, data: bytes, fin: bool = True) -> bytes:
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     edges = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
-    return [data[begin:end] for begin, end in zip(edges, edges[1:], strict=False)]
+    return [data[begin:end] for begin, end in itertools.pairwise(edges)]
 
 
 messages_ = st.lists(

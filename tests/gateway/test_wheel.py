@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from gateway import wheel
 from hypothesis import given
 from hypothesis import strategies as st
+
+from gateway import wheel
 
 
 class Entry:

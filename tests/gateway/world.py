@@ -10,8 +10,12 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-import config
 import msgspec
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as connect_websocket
+from websockets.exceptions import ConnectionClosed
+
+import config
 import telemetry
 from actors import commands
 from actors.runtime import errors
@@ -20,8 +24,6 @@ from auth.identity import Admission
 from gateway import listener
 from gateway.websocket import Socket
 from protocol import codec, codes, messages
-from websockets.asyncio.client import ClientConnection
-from websockets.asyncio.client import connect as connect_websocket
 
 SUBPROTOCOL = "kith.v1.msgpack"
 UPGRADE = (
@@ -155,8 +157,27 @@ class World:
 
     async def settled(self, condition: Callable[[], object]) -> None:
         """Turn the loop until the condition holds: for what no event announces. The test's timeout ends it."""
-        while not condition():
+        while not condition():  # noqa: ASYNC110  a turn at a time is what this waits for
             await asyncio.sleep(0)
+
+
+async def remainder(client: ClientConnection) -> tuple[int, list[messages.ServerFrame]]:
+    """Everything until the server closes: its close code, and the frames before it."""
+    frames: list[messages.ServerFrame] = []
+    try:
+        while True:
+            frames += await received(client)
+    except ConnectionClosed:
+        assert client.close_code is not None
+        return client.close_code, frames
+
+
+async def was_cut(source: asyncio.StreamReader) -> bool:
+    """Whether TCP ended without a word."""
+    try:
+        return not await source.read()
+    except ConnectionResetError:
+        return True
 
 
 async def received(client: ClientConnection) -> list[messages.ServerFrame]:
