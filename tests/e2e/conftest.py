@@ -10,6 +10,7 @@ import pytest
 
 import config
 import node
+from tests.e2e.process import Server
 from tests.e2e.world import QUICK, World
 
 
@@ -43,5 +44,19 @@ async def start(tmp_path: Path) -> AsyncIterator[Callable[[dict[str, str]], Awai
 
         async def starter(flags: dict[str, str]) -> World:
             return await stack.enter_async_context(running(tmp_path, flags))
+
+        yield starter
+
+
+@pytest.fixture
+async def serve(tmp_path: Path) -> AsyncIterator[Callable[[dict[str, str]], Awaitable[Server]]]:
+    """Starts a server as a process of its own, with more settings; it is stopped after the test."""
+    async with AsyncExitStack() as stack:
+
+        async def starter(flags: dict[str, str]) -> Server:
+            server = Server(tmp_path, flags)
+            stack.push_async_callback(server.close)
+            await server.start()
+            return server
 
         yield starter

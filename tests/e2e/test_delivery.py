@@ -18,7 +18,7 @@ async def again(client: Client, data: bytes) -> dict[str, object]:
 async def test_the_same_bytes_get_the_same_answer_and_take_no_second_effect(world: World) -> None:
     asha, ben = await world.people("asha", "ben")
     stream = asha.with_(ben)
-    command, data = asha.command("Send", stream=stream, body=wire.text("once"))
+    _, data = asha.command("Send", stream=stream, body=wire.text("once"))
     first = await again(asha, data)
     assert await again(asha, data) == first
     await asha.close()

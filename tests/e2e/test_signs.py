@@ -122,17 +122,28 @@ async def test_typing_is_shown_to_who_looks(world: World) -> None:
 
 
 async def test_presence_comes_at_once_and_then_on_changes(world: World) -> None:
-    asha, ben = await world.people("asha", "ben")
-    await ben.close()
+    asha, ben, cleo = await world.people("asha", "ben", "cleo")
     answer = await asha.pages("WatchPresence", add=[ben.user, 4711])
     assert answer[-1].kind == "Done"
-    assert (await asha.frame("Presence", user=ben.user)).online is False
-    assert asha.last("Presence", user=ben.user).last_seen > 0  # type: ignore[union-attr]
-    await ben.come_back()
     await asha.frame("Presence", user=ben.user, online=True)
     await ben.close()
-    await asha.until(lambda: asha.all("Presence", user=ben.user)[-1].online is False)
-    assert not asha.all("Presence", user=4711)
+    gone = await asha.frame("Presence", user=ben.user, online=False)
+    assert gone.last_seen > asha.welcome.time
+    await cleo.ask("WatchPresence", add=[ben.user])
+    assert (await cleo.frame("Presence", user=ben.user, online=False)).last_seen == gone.last_seen
+    await ben.come_back()
+    for who in (asha, cleo):
+        await who.until(lambda who=who: who.all("Presence", user=ben.user)[-1].online)  # type: ignore[misc]
+        assert not who.all("Presence", user=4711)
+
+
+async def test_presence_is_watched_anew_after_a_reconnect(world: World) -> None:
+    asha, ben = await world.people("asha", "ben")
+    await asha.ask("WatchPresence", add=[ben.user])
+    await asha.close()
+    before = len(asha.received)
+    await asha.come_back()
+    await asha.until(lambda: any(each.kind == "Presence" for each in asha.received[before:]))
 
 
 async def test_presence_is_for_those_who_may_know(world: World) -> None:

@@ -74,7 +74,7 @@ def _of(command: Record, sent: Record, timer: int) -> tuple[str, dict[str, Any]]
         case "CreateInvite":
             return "InviteCreated", fields | {"invite": sent.seq}
         case "Join":
-            return "MemberJoined", {"user": 0}
+            return "MemberJoined", {"user": 0, "invite": 0}
         case "AnswerJoin":
             return ("MemberJoined" if command.accept else "JoinRefused"), fields
         case "RenameDevice":

@@ -194,7 +194,7 @@ EVENTS = Table(
     6 RoleChanged user role
     7 GroupProfileChanged title description picture
     8 PermissionsChanged permissions
-    9 MemberJoined user invite=0
+    9 MemberJoined user invite
     10 TimerChanged seconds
     11 RequestAccepted
     32 Edited target body
