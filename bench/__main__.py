@@ -37,7 +37,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with workload.surroundings(_remote(options), options.profile) as around:
             for name in names:
-                results.append(measure(around, WORKLOADS[name], runs, options.seconds, dict(options.param)))
+                try:
+                    results.append(measure(around, WORKLOADS[name], runs, options.seconds, dict(options.param)))
+                except workload.NotPossible as reason:
+                    if options.workload != ALL:
+                        raise
+                    print(f"left out: {reason}", file=sys.stderr)
+                    continue
                 print(show.text(results[-1]), flush=True)
     except (generators.GeneratorFailed, process.ServerFailed, workload.NotPossible) as error:
         print(error, file=sys.stderr)

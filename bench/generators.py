@@ -9,6 +9,7 @@ import asyncio
 import gc
 import multiprocessing
 import multiprocessing.connection
+import os
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -162,6 +163,7 @@ def _child(pipe: multiprocessing.connection.Connection, drive: Drive, job: Job, 
         error = context.get("exception")
         text = "".join(traceback.format_exception(error)) if isinstance(error, BaseException) else str(context["message"])
         pipe.send(("failed", text))
+        os._exit(1)  # nothing that follows means anything
 
     async def whole() -> Any:
         asyncio.get_running_loop().set_exception_handler(broken)

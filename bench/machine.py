@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import resource
 import sqlite3
 import subprocess
 import tempfile
@@ -87,6 +88,12 @@ def pin(core: int | None) -> None:
     """Keep this process, and what it starts, on one core."""
     if core is not None:
         os.sched_setaffinity(0, {core})
+
+
+def raise_file_limit() -> None:
+    """Let this process, and what it starts, open as many files as it may: each connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _field(file: pathlib.Path, name: str) -> int:

@@ -62,6 +62,13 @@ class Pair:
         """Both are connected."""
         self.stream = ids.direct_stream(self.sender.user, self.receiver.user)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something is in flight or unanswered, and may still come."""
+        if self.sender.transport.is_closing() or self.receiver.transport.is_closing():
+            return False
+        return bool(self.in_flight) or self.sent > self.sender.answered
+
     def finish(self) -> None:
         """What is still in flight is lost, as far as this run is concerned."""
         if self.in_flight:
@@ -166,7 +173,7 @@ async def acknowledge(pairs: list[Pair]) -> None:
 async def drain(pairs: list[Pair]) -> None:
     """Wait until nothing is in flight or unanswered, or for DRAIN_S; then count what is missing."""
     end = time.monotonic() + DRAIN_S
-    while any(pair.in_flight or pair.sent > pair.sender.answered for pair in pairs) and time.monotonic() < end:  # noqa: ASYNC110 (a hot path without events)
+    while any(pair.is_waiting for pair in pairs) and time.monotonic() < end:  # noqa: ASYNC110 (a hot path without events)
         await asyncio.sleep(0.01)
     for pair in pairs:
         pair.finish()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import pathlib
@@ -99,6 +98,7 @@ class OwnServer(Server):
         except BaseException:
             self._process.kill()
             self._process.wait()
+            self._close_output()
             raise
         self.seconds_to_ready = time.monotonic() - began
         super().__init__(url, self._process.pid)
@@ -139,10 +139,12 @@ class OwnServer(Server):
             self._process.wait()
             raise ServerFailed(f"the server did not stop within {STOP_TIMEOUT_S:.0f} s\n{self._last_words()}") from None
         finally:
-            with contextlib.suppress(OSError):
-                if self._process.stdout is not None:
-                    self._process.stdout.close()
+            self._close_output()
 
     def complaints(self) -> list[str]:
         """What it logged: warnings and errors."""
         return self._words.read_text(errors="replace").splitlines()
+
+    def _close_output(self) -> None:
+        assert self._process.stdout is not None
+        self._process.stdout.close()

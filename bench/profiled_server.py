@@ -1,6 +1,6 @@
 """`server.py` under a profiler: `python -m bench.profiled_server calls|samples [flags of server.py]`.
 
-calls    cProfile in every thread: exact counts; small functions look dearer than they are.
+calls    cProfile in every thread, by its CPU time: exact counts; small functions look dearer than they are.
 samples  what the main thread's Python was doing, up to 1,000 times a second of the process's CPU time (the kernel's clock may
          allow fewer): lines and functions, little distortion. Time inside C functions counts for the line that called them;
          time of the loop and of other threads for whatever Python came next. The CPU of each thread stands above the lists.
@@ -16,6 +16,7 @@ import pstats
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -30,11 +31,11 @@ THREADS_EVERY = 100
 
 def calls(run: Callable[[], int]) -> int:
     """Run under cProfile, and print where the time went."""
-    profiles = [cProfile.Profile()]
+    profiles = [cProfile.Profile(time.thread_time)]
     original = threading.Thread.run
 
     def profiled(thread: threading.Thread) -> None:
-        profile = cProfile.Profile()
+        profile = cProfile.Profile(time.thread_time)
         profiles.append(profile)
         profile.runcall(original, thread)
 

@@ -25,6 +25,9 @@ from protocol import codec, messages
 #: Seconds until a connection must be open, a crowd of thousands included.
 OPEN_TIMEOUT_S = 60.0
 
+#: Registrations that wait for their password to be hashed: half of the node's queue (config.Auth.argon2_queue).
+REGISTERED_AT_ONCE = 32
+
 SENT = messages.number_of(messages.Sent)
 EVENT = messages.number_of(messages.Event)
 ERROR = messages.number_of(messages.Error)
@@ -121,7 +124,9 @@ class Client(asyncio.Protocol):
     # --- sending ------------------------------------------------------------------------------------------------------
 
     def write(self, payload: bytes) -> None:
-        """Send one encoded frame (or batch)."""
+        """Send one encoded frame (or batch). On a closed connection, which was counted as an error then, it does nothing."""
+        if self.transport.is_closing():
+            return
         wire = masked(payload)
         self.bytes_out += len(wire)
         self.transport.write(wire)
@@ -238,6 +243,8 @@ class Connector:
         self._port = parts.port or 80
         self._accounts = accounts
         self._errors = errors
+        if isinstance(accounts, people.Registered):
+            at_once = min(at_once, REGISTERED_AT_ONCE)
         self._places = asyncio.Semaphore(at_once)
         self._source = source
         self._receive_buffer = receive_buffer

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pathlib
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,6 +15,9 @@ from typing import Any
 
 from bench import generators, machine, people, process, progress, result
 from storage.sqlite import bulk
+
+#: Lines of a server's warnings that are shown.
+COMPLAINTS = 20
 
 
 class NotPossible(Exception):
@@ -61,10 +66,14 @@ class Surroundings:
 @contextlib.contextmanager
 def surroundings(remote: Remote | None = None, profile: str | None = None) -> Iterator[Surroundings]:
     """Pins this process away from the server's core; everything temporary is gone afterwards."""
-    cores = machine.cores()
+    cores, usual = machine.cores(), os.sched_getaffinity(0)
+    machine.raise_file_limit()
     machine.pin(cores[1])
-    with tempfile.TemporaryDirectory(prefix="kith-bench-", dir=machine.scratch()) as scratch, progress.Bar() as bar:
-        yield Surroundings(bar, pathlib.Path(scratch), remote, profile, cores)
+    try:
+        with tempfile.TemporaryDirectory(prefix="kith-bench-", dir=machine.scratch()) as scratch, progress.Bar() as bar:
+            yield Surroundings(bar, pathlib.Path(scratch), remote, profile, cores)
+    finally:
+        os.sched_setaffinity(0, usual)
 
 
 class Run:
@@ -114,6 +123,8 @@ class Run:
             server.check()
         finally:
             server.stop()
+            for line in server.complaints()[:COMPLAINTS]:
+                print(f"the server says: {line}", file=sys.stderr)
             shutil.rmtree(folder)
 
     def _populated(self, key: str, population: Callable[[], Iterable[bulk.Record]], total: int) -> pathlib.Path:

@@ -25,6 +25,8 @@ ITEM = messages.number_of(messages.HistoryItem)
 PAGE_END = messages.number_of(messages.PageEnd)
 #: Asked at the same time in the second phase.
 AT_ONCE = 16
+#: Of one reader; a node looks up 8 at a time for a device.
+MOST_QUESTIONS = 8
 PATIENCE_S = 10.0
 
 
@@ -88,7 +90,10 @@ async def drive(job: generators.Job, link: generators.Link) -> dict[str, Any]:
     chance = random.Random(1)
 
     def ask(due: float) -> None:
-        chance.choice(readers).ask(chance.randint(limit, size), limit, due)
+        reader = chance.choice(readers)
+        while reader.waiting >= MOST_QUESTIONS:
+            reader = chance.choice(readers)
+        reader.ask(chance.randint(limit, size), limit, due)
 
     await open_loop(job, link, ask)
     await drain(readers, errors)
@@ -102,7 +107,7 @@ async def drive(job: generators.Job, link: generators.Link) -> dict[str, Any]:
 
     for reader in readers:
         reader.on_page = next_page
-    for _ in range(AT_ONCE):
+    for _ in range(min(AT_ONCE, MOST_QUESTIONS * pairs // 2)):
         next_page()
     await asyncio.sleep(min(0.5, job.seconds))
     await link.meet("begin")
