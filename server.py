@@ -63,8 +63,6 @@ examples:
   server.py restore /backups/kith-monday.db /srv/kith-new
 """
 
-logger = telemetry.logger("server")
-
 Command = Callable[[argparse.Namespace], int]
 
 
@@ -350,7 +348,7 @@ async def _serve(loaded: config.Config, written: bool) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop_or_hurry)
     await running.start()
-    loop.add_signal_handler(signal.SIGHUP, _reload, running)
+    loop.add_signal_handler(signal.SIGHUP, running.gateway.reload)
     _tell(running, written)
     waits = {loop.create_task(event.wait()) for event in (stop, running.ended)}
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -371,19 +369,6 @@ def _tell(running: node.Node, written: bool) -> None:
     print(f"  metrics   {running.internal_url}/metrics, with /healthz and /readyz")
     print("  stop      Ctrl-C, or SIGTERM")
     print(f"ready {running.url}", flush=True)
-
-
-def _reload(running: node.Node) -> None:
-    """SIGHUP."""
-    if running.settings.listener.tls_certificate is None:
-        logger.info("nothing_to_reload", reason="there is no certificate")
-        return
-    try:
-        running.gateway.reload()
-    except OSError as error:
-        logger.error("certificate_not_reloaded", reason=str(error), consequence="the old one stays in use")  # noqa: TRY400
-    else:
-        logger.info("certificate_reloaded")
 
 
 # --- a running node ---------------------------------------------------------------------------------------------------
