@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from actors.messages import Query
@@ -34,6 +34,9 @@ class Conversation(MessagingOwner):
             return ()
         return [user for user in (one, other) if not knows(user)]
 
+    def parties_to_receipts(self, moved: Iterable[int]) -> Sequence[int]:
+        return self._strangers()
+
     def policy_context(self, command: log.Command) -> direct.Pair:
         return self._pair(command.user)
 
@@ -62,9 +65,7 @@ class Conversation(MessagingOwner):
             read = state.read.get(member, 0) if member == user or self.shows_read(member) else 0
             if member == user or not self.hides_receipts(member, user):
                 marks.append(messages.PeerMarks(member, state.delivered.get(member, 0), read))
-        return messages.Opened(
-            query.frame.rid, self.stream, state.head, state.n, state.timer, state.request_for, tuple(marks)
-        )
+        return messages.Opened(query.frame.rid, self.stream, state.head, state.n, state.timer, state.request_for, tuple(marks))
 
     def _may_begin(self, user: int, other: policy.Facts) -> bool:
         one, two = self.state.parties

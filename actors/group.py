@@ -13,7 +13,6 @@ from actors.services import Services
 from actors.state import group, log
 from protocol import codes, events, ids, messages
 
-
 #: Seconds after which account streams that have not confirmed are told again.
 TELL_AGAIN_S = 10.0
 
@@ -127,13 +126,22 @@ class Group(MessagingOwner):
     # --- questions ----------------------------------------------------------------------------------------------------
 
     def handle(self, message: Any) -> None:
-        if type(message) is Confirmed:
+        if type(message) is Query and (strangers := self._to_meet(message)):
+            self.ask_first(message, self.meet(strangers))
+        elif type(message) is Confirmed:
             self._confirmed(message)
         elif message is _TELL_AGAIN:
             self._telling = None
             self._tell_owed()
         else:
             super().handle(message)
+
+    def _to_meet(self, query: Query) -> Sequence[int]:
+        """Members of whom it has to be known whether they show what they have read."""
+        state, knows = self.state, self.services.people.knows
+        if type(query.frame) is not messages.FetchGroup or len(state.standing) > FEW or query.user not in state.standing:
+            return ()
+        return [user for user in state.standing if user != query.user and not knows(user)]
 
     def reply_to(self, query: Query) -> messages.Frame:
         frame, state = query.frame, self.state

@@ -6,14 +6,19 @@ Besides events it carries what is none: receipts (from watermarks), typing, mess
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+import contextlib
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any
 
-from actors.messages import Answer, Marked, Notice, Persist, Persisted, Query, Typed
-from actors.owner import Owner, as_refusal, as_target
+from actors import queries
+from actors.messages import HasRead, Marked, Notice, Persist, Persisted, Query, Typed
+from actors.owner import RETRY_MS, Owner, as_refusal, as_target
+from actors.runtime.errors import PipesFull
 from actors.services import Services
 from actors.state import log, messaging
-from protocol import codec, codes, connection, events, messages
+from protocol import codec, codes, connection, events, ids, messages
 from storage import records
 
 #: Members above which only senders hear of receipts, as counts, once a second (contract.md, Delivery 8).
@@ -48,13 +53,24 @@ class _Known:
         self.found = found
 
 
+class _Met:
+    """Who moved watermarks is known now, and so is who may hear of it."""
+
+    __slots__ = ("before",)
+
+    def __init__(self, before: dict[int, tuple[int, int]]) -> None:
+        self.before = before
+
+
 class MessagingOwner(Owner):
-    """`_moved` maps members whose watermarks moved to what they were before, until that is on its way to the store."""
+    """`_moved` maps members whose watermarks moved to what they were before, until that is on its way to the store.
+    `_answers` holds what shows events that are not durable yet: (seq, query, frame); it is told when they are."""
 
     def __init__(self, services: Services, stream: bytes) -> None:
         super().__init__(services, stream)
         self._moved: dict[int, tuple[int, int]] = {}
         self._storing_marks = False
+        self._answers: deque[tuple[int, Query, messages.Frame]] = deque()
 
     @property
     def state(self) -> messaging.Messaging:
@@ -98,6 +114,9 @@ class MessagingOwner(Owner):
         intervals = await store.memberships(command.user, frame.source)
         if not any(joined <= frame.target <= removed for joined, removed in intervals):
             raise codes.Refused(codes.NOT_ALLOWED)
+        view = await queries.own_settings(self.services, command.user, frame.source)
+        if frame.target <= view.cleared or frame.target in view.hidden:
+            raise codes.Refused(codes.GONE)
         item = await store.item(frame.source, frame.target)
         command.copied = messaging.copy_of(None if item is None else as_target(item), self.services.clock())
 
@@ -139,6 +158,8 @@ class MessagingOwner(Owner):
             self._typed(message)
         elif kind is Query:
             self._query(message, None)
+        elif kind is _Met:
+            self._tell_receipts(message.before)
         elif kind is _Known:
             self._query(message.query, message.found)
 
@@ -149,11 +170,29 @@ class MessagingOwner(Owner):
             asked = query.frame
             frame = self._info(query, asked, found) if isinstance(asked, messages.Info) else self.reply_to(query)
         except codes.Refused as refused:
-            self.services.telemetry.errors[refused.error.symbol] += 1
-            frame = connection.error_frame(query.frame.rid, refused)
-        if frame is not None:
-            answer = Answer(query.device, codec.encode(frame))
-            self.services.directory.tell_committed(("session", query.user), answer)
+            self._refuse_query(query, refused)
+            return
+        if frame is None:
+            return
+        if self.state.head == self.state.durable:
+            self.reply(query, frame)
+        elif len(self._answers) < self.mailbox_limit:
+            self._answers.append((self.state.head, query, frame))
+        else:
+            self._refuse_query(query, codes.Refused(codes.BUSY, retry_after_ms=RETRY_MS))
+
+    def _refuse_query(self, query: Query, refused: codes.Refused) -> None:
+        self.services.telemetry.errors[refused.error.symbol] += 1
+        self.reply(query, connection.error_frame(query.frame.rid, refused))
+
+    def _answer_queries(self) -> None:
+        """Tell what shows nothing but durable events by now; after a failed append, that nothing can be told."""
+        answers = self._answers
+        while answers and self.loading:
+            self._refuse_query(answers.popleft()[1], codes.Refused(codes.UNAVAILABLE, retry_after_ms=RETRY_MS))
+        while answers and answers[0][0] <= self.state.durable:
+            _, query, frame = answers.popleft()
+            self.reply(query, frame)
 
     def reply_to(self, query: Query) -> messages.Frame:
         """The answer to a question about the present state. codes.Refused."""
@@ -161,7 +200,10 @@ class MessagingOwner(Owner):
 
     def ask_first(self, query: Query, lookup: Awaitable[Any]) -> None:
         """Answer this query once something has been looked up."""
-        self.pipe(lookup, lambda found: _Known(query, found))
+        try:
+            self.pipe(lookup, lambda found: _Known(query, found))
+        except PipesFull:
+            self._refuse_query(query, codes.Refused(codes.BUSY, retry_after_ms=RETRY_MS))
 
     def _info(self, query: Query, frame: messages.Info, found: log.Target | None) -> messages.Frame | None:
         """Who has and who read a message: for its sender."""
@@ -179,6 +221,9 @@ class MessagingOwner(Owner):
         return messages.MessageInfo(frame.rid, self.stream, frame.target, tuple(delivered), tuple(read))
 
     async def _exists(self, seq: int) -> log.Target:
+        await self.meet(
+            [user for user, read in self.state.read.items() if read >= seq and not self.services.people.knows(user)]
+        )
         found = await self.item(seq)
         if found is None:
             raise codes.Refused(codes.NOT_ALLOWED)
@@ -209,8 +254,9 @@ class MessagingOwner(Owner):
         """Make watermarks durable; only then are they told, so that nobody sees one go back after a crash."""
         moved, self._moved = self._moved, {}
         state = self.state
+        durable = state.durable  # own messages that are not stored yet have moved the own mark already
         marks = [
-            records.Mark(self.stream, user, state.delivered.get(user, 0), state.read.get(user, 0))
+            records.Mark(self.stream, user, min(state.delivered.get(user, 0), durable), min(state.read.get(user, 0), durable))
             for user in moved
             if state.is_member(user)
         ]
@@ -222,43 +268,83 @@ class MessagingOwner(Owner):
     def persisted(self, message: Persisted) -> None:
         if type(message.token) is not _MarksStored:
             super().persisted(message)
+            if self._answers:
+                self._answer_queries()
             return
         self._storing_marks = False
-        if not self.loading:
-            # Marks that could not be stored are kept in memory and stored with the next: receipts may be late, not wrong.
-            if all(each.result is records.Result.STORED for each in message.outcomes):
-                self._tell_receipts(message.token.before)
+        if self.loading:
+            return
+        before = message.token.before
+        if all(each.result is records.Result.STORED for each in message.outcomes):
+            self._have_met(before)
             if self._moved:
                 self._receipts_due()
+        else:
+            # Receipts may be late, not wrong: what could not be stored is tried again, and told then.
+            self._moved = {**self._moved, **before}
+            self.schedule(COUNT_EVERY_S, _RECEIPTS)
+
+    def _have_met(self, before: dict[int, tuple[int, int]]) -> None:
+        """Tell receipts once it is known what those concerned say of them."""
+        strangers = self.parties_to_receipts(before)
+        if not strangers:
+            self._tell_receipts(before)
+            return
+        with contextlib.suppress(PipesFull):  # receipts are not worth an error, and the next is cumulative
+            self.pipe(self.meet(strangers), lambda _: _Met(before))
+
+    def parties_to_receipts(self, moved: Iterable[int]) -> Sequence[int]:
+        """Whoever has to be known before it is told that these users' watermarks moved, and is not."""
+        knows = self.services.people.knows
+        return [user for user in moved if not knows(user)]
 
     def _tell_receipts(self, before: dict[int, tuple[int, int]]) -> None:
-        """Tell senders whose newest message a watermark has reached, or is still short of."""
+        """Tell senders whose newest message a watermark has reached, or is still short of; and the user's own devices."""
+        for user, (_, read) in before.items():
+            if self.state.read.get(user, 0) > read:
+                self._tell_own_read(user, min(self.state.read[user], self.state.durable))
         if len(self.audience()) > FEW:
             self._tell_counts(min(delivered for delivered, _ in before.values()))
             return
         for user, (delivered, read) in before.items():
             self._tell_receipt(user, min(delivered, read))
 
+    def _tell_own_read(self, user: int, seq: int) -> None:
+        """The user's other devices hear of it by the account stream; the session gathers what comes within a second."""
+        directory = self.services.directory
+        if not directory.tell_committed(("session", user), HasRead(self.stream, seq)):
+            event = events.OwnRead(0, 0, 0, 0, 0, self.stream, seq)
+            directory.tell_committed(ids.account_stream(user), log.Command(user, 0, event, 0))
+
     def _tell_receipt(self, user: int, before: int) -> None:
         state = self.state
-        shown = state.read.get(user, 0) if self.shows_read(user) else 0
-        frame = messages.Receipt(0, self.stream, user, state.delivered.get(user, 0), shown)
+        delivered = min(state.delivered.get(user, 0), state.durable)
+        shown = min(state.read.get(user, 0), state.durable) if self.shows_read(user) else 0
+        frame = messages.Receipt(0, self.stream, user, delivered, shown)
         senders = [
             sender
             for sender, seq in state.last_sent.items()
-            if seq > before and sender != user and not self.hides_receipts(user, sender)
+            if seq > before and sender != user and state.is_member(sender) and not self.hides_receipts(user, sender)
         ]
         if senders:
             self.spread(senders, Notice(codec.encode(frame), ("receipt", self.stream, user)))
 
     def _tell_counts(self, before: int) -> None:
         state, sessions = self.state, self.services.directory.sessions
-        for sender, seq in state.last_sent.items():
-            if seq > before and sender in sessions:
-                delivered = sum(1 for user, mark in state.delivered.items() if mark >= seq and user != sender)
-                read = sum(1 for user, mark in state.read.items() if mark >= seq and user != sender)
-                frame = messages.ReceiptCount(0, self.stream, seq, delivered, read)
-                self.spread([sender], Notice(codec.encode(frame), ("receipt", self.stream)))
+        concerned = [
+            (sender, seq)
+            for sender, seq in state.last_sent.items()
+            if before < seq <= state.durable and sender in sessions and state.is_member(sender)
+        ]
+        if not concerned:
+            return
+        delivered, read = sorted(state.delivered.values()), sorted(state.read.values())
+        for sender, seq in concerned:
+            # Without the sender, whose own marks are at least as high.
+            has = len(delivered) - bisect_left(delivered, seq) - 1
+            has_read = len(read) - bisect_left(read, seq) - 1
+            frame = messages.ReceiptCount(0, self.stream, seq, has, has_read)
+            self.spread([sender], Notice(codec.encode(frame), ("receipt", self.stream)))
 
     def shows_read(self, user: int) -> bool:
         """Whether this user lets others see what they have read."""
@@ -279,4 +365,4 @@ class MessagingOwner(Owner):
             self.spread(others, Notice(frame, looking=self.stream))
 
     def may_sleep(self) -> bool:
-        return super().may_sleep() and not self._moved and not self._storing_marks
+        return super().may_sleep() and not (self._moved or self._storing_marks or self._answers)

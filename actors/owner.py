@@ -69,6 +69,8 @@ class _LoadAgain:
 
 
 _LOAD_AGAIN = _LoadAgain()
+#: The token of an empty write: all writes told to the writer before it have ended.
+_BARRIER = object()
 
 
 class Owner(Actor):
@@ -134,14 +136,21 @@ class Owner(Actor):
     # --- dispatch -----------------------------------------------------------------------------------------------------
 
     def on_start(self) -> None:
-        self._load()
+        if self.stream in self.services.directory.unreleased:
+            # Appends of the owner that failed may still be on their way.
+            self.services.whereis("writer").tell_committed(Persist((), self.actor_ref, _BARRIER))
+        else:
+            self._load()
 
     def on_receive(self, message: Any) -> None:
         self.touched = True
         kind = type(message)
         try:
             if kind is Persisted:
-                self.persisted(message)
+                if message.token is _BARRIER:
+                    self._load()
+                else:
+                    self.persisted(message)
             elif kind is _Flush:
                 self._flush()
             elif kind is _Loaded:
