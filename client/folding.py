@@ -95,6 +95,7 @@ def _group(found: Stream, seq: int, event: events.Event, user: int) -> None:
         found.group.banned = set()
         found.member, found.rules_head = True, seq
         _caught(found, seq, user in members)
+        _administers(found, user)
         return
     if _came(event) and user in _came(event):
         found.member = True
@@ -110,6 +111,7 @@ def _group(found: Stream, seq: int, event: events.Event, user: int) -> None:
     _members(found, seq, event)
     _profile(found, event)
     _admin(found, event)
+    _administers(found, user)
 
 
 def _caught(found: Stream, seq: int, me: bool) -> None:
@@ -180,6 +182,17 @@ def _admin(found: Stream, event: events.Event) -> None:
                 group.requests.remove(event.user)
         case events.Unbanned():
             group.banned.discard(event.user)
+
+
+def _administers(found: Stream, user: int) -> None:
+    """Invites, requests and bans are known to who may add members: whoever may from now on has to fetch them."""
+    group = found.group
+    assert group is not None
+    me = group.members.get(user) if group.members is not None else None
+    if me is None or me.role < group.permissions.add:
+        group.invites = group.requests = group.banned = None
+    elif group.invites is None:
+        found.stale = True
 
 
 # --- the account ------------------------------------------------------------------------------------------------------

@@ -59,10 +59,14 @@ def event_of(command: messages.Change, sent: messages.Sent, user: int, device: i
     if make is None:
         return None
     found = make(command, head)
-    if sent.seq == 1 and isinstance(command, messages.Send) and command.stream != ids.direct_stream(user, user):
+    if sent.n == 1 and isinstance(command, messages.Send) and _to_another(command.stream, user):
         # The first words to somebody: only the server knows whether they arrive as a message request.
         return replace(found, fetch=Fetch.HISTORY)
     return found
+
+
+def _to_another(stream: bytes, user: int) -> bool:
+    return stream[0] == ids.Kind.DIRECT and ids.parties(stream) != (user, user)
 
 
 def question(item: StreamEvent, fetch: Fetch, user: int) -> messages.Frame:

@@ -103,13 +103,17 @@ class State:
         if whole_from and (not found.whole_from or whole_from < found.whole_from):
             found.whole_from = whole_from
 
-    @staticmethod
-    def _load_item(found: Stream, seq: int, event: msgspec.Raw, fold: msgspec.Raw) -> None:
+    def _load_item(self, found: Stream, seq: int, event: msgspec.Raw, fold: msgspec.Raw) -> None:
         try:
             decoded = events.decode(bytes(event))
         except msgspec.ValidationError:
             return  # a kind of a newer protocol
         found.items[seq] = Item(seq, decoded, events.Fold() if fold == events.NIL else events.decode_fold(bytes(fold)))
+        self._answered(found, decoded)
+
+    def _answered(self, found: Stream, event: events.Event) -> None:
+        if event.sender != self.user and isinstance(event, events.Message | events.RequestAccepted):
+            found.answered = True
 
     def _load_marks(self, found: Stream, marks: Sequence[messages.PeerMarks]) -> None:
         for mark in marks:
@@ -146,6 +150,7 @@ class State:
             return
         if update.own and isinstance(event, events.Message):
             event = self._filled_in(found, event, update.missing)
+        self._answered(found, event)
         if seq > found.rules_head:
             folding.rules(found, seq, event, self.user)
             if found.rules_head:
@@ -161,8 +166,10 @@ class State:
         expires_at, flags = event.expires_at, event.flags
         if "expires_at" in missing and found.timer:
             expires_at = event.time + found.timer * 1000
-        if "flags" in missing and found.request_for and found.request_for != event.sender:
-            flags |= events.Flag.REQUEST
+        if "flags" in missing and found.stream[0] == ids.Kind.DIRECT and not found.answered:
+            # A message request if the last one was; but the other may have changed what strangers may do.
+            found.stale = found.stale or ids.parties(found.stream) != (event.sender, event.sender)
+            flags |= events.Flag.REQUEST if found.request_for else 0
         return msgspec.structs.replace(event, expires_at=expires_at, flags=flags)
 
     def _count(self, found: Stream, seq: int, event: events.Event) -> None:

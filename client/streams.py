@@ -76,6 +76,7 @@ class Mark:
 class Stream:
     """A conversation or group. `head`, `n`, `time`: as of the newest event. `whole_from`: from this seq on, every item that
     there is, is in `items` (0: not known). `rules_head`: what `timer`, `request_for` and `group` were fetched at.
+    `answered`: the other party of a conversation wrote or accepted, so that nothing is a message request any more.
     `asked`: this user asked to be let in, and has no answer yet."""
 
     stream: bytes
@@ -86,6 +87,7 @@ class Stream:
     unread: int = 0
     mentions: int = 0
     member: bool = True
+    answered: bool = False
     asked: bool = False
     items: dict[int, Item] = field(default_factory=dict)
     whole_from: int = 0

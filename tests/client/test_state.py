@@ -166,7 +166,16 @@ def test_answering_accepts_a_message_request(world: World) -> None:
 def test_own_messages_of_an_open_request_carry_its_flag(world: World) -> None:
     world.happens(DIRECT, events.Message, text_body("hello"), 0, 0, 0, events.Flag.REQUEST, by=ME)
     seq = world.says("are you there?", by=ME, own=True, missing=("expires_at", "flags"))
-    assert world.state.streams[DIRECT].items[seq].event.flags == events.Flag.REQUEST  # type: ignore[attr-defined]
+    found = world.state.streams[DIRECT]
+    assert found.items[seq].event.flags == events.Flag.REQUEST  # type: ignore[attr-defined]
+    assert found.stale, "the other may have made this user a contact meanwhile"
+
+
+def test_after_an_answer_nothing_is_a_message_request(world: World) -> None:
+    world.says("hello", by=BEN)
+    seq = world.says("hello", by=ME, own=True, missing=("expires_at", "flags"))
+    found = world.state.streams[DIRECT]
+    assert (found.items[seq].event.flags, found.stale) == (0, False)  # type: ignore[attr-defined]
 
 
 # --- groups -----------------------------------------------------------------------------------------------------------
@@ -177,7 +186,16 @@ def test_a_new_group_is_known_whole(world: World) -> None:
     group = world.group()
     assert (group.title, group.description, group.owner) == ("Title", "About", BEN)
     assert world.members() == {BEN: (Role.OWNER, 1), ME: (Role.MEMBER, 1), CARA: (Role.MEMBER, 1)}
-    assert (group.invites, group.requests, group.banned) == ({}, [], set())
+    assert (group.invites, group.requests, group.banned) == (None, None, None), "for admins alone"
+
+
+def test_who_becomes_an_admin_has_to_ask_for_what_admins_see(world: World) -> None:
+    world.created()
+    world.happens(GROUP, events.RoleChanged, ME, Role.ADMIN)
+    assert world.state.streams[GROUP].stale
+    world.group().invites = {}
+    world.happens(GROUP, events.RoleChanged, ME, Role.MEMBER)
+    assert world.group().invites is None
 
 
 def test_members_come_and_go(world: World) -> None:
@@ -214,7 +232,7 @@ def test_title_and_permissions_change(world: World) -> None:
 
 
 def test_invites_requests_and_bans_are_kept_for_admins(world: World) -> None:
-    world.created(by=ME)
+    world.happens(GROUP, events.GroupCreated, "Title", "About", "", (BEN, CARA), by=ME)
     invite = world.seqs[GROUP] + 1
     world.happens(GROUP, events.InviteCreated, invite, 5, 0, True, by=ME)
     world.happens(GROUP, events.JoinRequested, invite, by=DAN)
@@ -323,9 +341,9 @@ def test_a_deleted_conversation_is_off_the_list_until_something_new_comes(world:
     world.says("one")
     world.happens(ACCOUNT, events.Cleared, DIRECT, 1, True, by=ME)
     found = world.state.streams[DIRECT]
-    assert not found.listed
+    before = found.listed
     world.says("two")
-    assert found.listed
+    assert (before, found.listed) == (False, True)
     assert texts(found) == ["two"]
 
 
