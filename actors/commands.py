@@ -30,7 +30,7 @@ class Detach:
     sink: Sink
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)  # not frozen: made for every message
 class Command:
     """One command of a connected device. `digest` is the keyed digest of its raw bytes (0 for one that changes nothing)."""
 

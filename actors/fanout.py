@@ -34,7 +34,8 @@ class FanOut(Actor):
 
     def _burst(self, burst: Burst) -> None:
         stream, accepted = burst.stream, burst.accepted
-        frames = [codec.encode_event(stream, each.seq, each.data) for each in accepted]
+        encode = codec.event_encoder(stream)
+        frames = [encode(each.seq, each.data) for each in accepted]
         deliver = Deliver(stream, accepted[0].seq, accepted[-1].seq, b"".join(frames))
         senders = {each.command.user for each in accepted}
         sessions = self._sessions

@@ -5,6 +5,7 @@ It stands around whatever back end the node was given, so that no back end has t
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar, cast
@@ -80,24 +81,30 @@ class _Measured:
     def _watched(
         self, call: Callable[..., Awaitable[R]], observe: Callable[[float], None] | None
     ) -> Callable[..., Awaitable[R]]:
-        clock, counts = self._clock, self._counts
+        clock = self._clock
 
-        async def watched(*arguments: Any) -> R:
+        def watched(*arguments: Any) -> Awaitable[R]:
             began = clock()
-            try:
-                return await call(*arguments)
-            except errors.Damaged:
-                counts.checksum_errors += 1
-                counts.storage_errors["damaged"] += 1
-                raise
-            except errors.Unavailable:
-                counts.storage_errors["unavailable"] += 1
-                raise
-            except errors.OutcomeUnknown:
-                counts.storage_errors["unknown"] += 1
-                raise
-            finally:
+
+            def ended(future: asyncio.Future[R]) -> None:
                 if observe is not None:
                     observe(clock() - began)
+                if not future.cancelled() and future.exception() is not None:
+                    self._trouble(future.exception())
+
+            # A store that gives a future is not made to pay for a task.
+            future = asyncio.ensure_future(call(*arguments))
+            future.add_done_callback(ended)
+            return future
 
         return watched
+
+    def _trouble(self, error: BaseException | None) -> None:
+        counts = self._counts
+        if isinstance(error, errors.Damaged):
+            counts.checksum_errors += 1
+            counts.storage_errors["damaged"] += 1
+        elif isinstance(error, errors.Unavailable):
+            counts.storage_errors["unavailable"] += 1
+        elif isinstance(error, errors.OutcomeUnknown):
+            counts.storage_errors["unknown"] += 1

@@ -53,7 +53,7 @@ class Confirmed:
     seq: int
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)  # not frozen: made for every message
 class Persisted:
     """How a write that this owner asked for ended."""
 
@@ -64,7 +64,7 @@ class Persisted:
 # --- to the writer ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)  # not frozen: made for every message
 class Persist:
     """Make these writes durable, in order; then tell `owner` (None: nobody) `Persisted(token, outcomes)`."""
 
@@ -76,7 +76,7 @@ class Persist:
 # --- to the fan-out ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)  # not frozen: made for every message
 class Burst:
     """Events of one stream that became durable together, for these users."""
 
@@ -104,7 +104,7 @@ class Answer:
     frame: bytes
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)  # not frozen: made for every message
 class Deliver:
     """Events first..last of a stream, encoded one after the other."""
 
@@ -114,7 +114,7 @@ class Deliver:
     frames: bytes
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)  # not frozen: made for every message
 class DeliverOwn:
     """Events of a stream, some of them this user's own: (seq, sending device or 0, the frame, the device's `Sent`)."""
 

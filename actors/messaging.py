@@ -15,6 +15,7 @@ from typing import Any
 from actors import queries
 from actors.messages import HasRead, Marked, Notice, Persist, Persisted, Query, Typed
 from actors.owner import RETRY_MS, Owner, as_refusal, as_target
+from actors.receipts import Postponed
 from actors.runtime.errors import PipesFull
 from actors.services import Services
 from actors.state import log, messaging
@@ -152,6 +153,9 @@ class MessagingOwner(Owner):
         kind = type(message)
         if kind is Marked:
             self._mark(message)
+        elif kind is Postponed:
+            self.state.mark(message.user, message.seq, 0)
+            self._have_met({message.user: (0, self.state.read.get(message.user, 0))})
         elif kind is _Receipts:
             self._store_marks()
         elif kind is Typed:

@@ -78,14 +78,14 @@ class _Resume:
 
 
 class _PageRead:
-    """A page for a device that is behind."""
+    """For a device that is behind: events (a list), the intervals that may be read (a tuple), or why there is neither."""
 
-    __slots__ = ("device", "page", "stream")
+    __slots__ = ("device", "found", "stream")
 
-    def __init__(self, device: Device, stream: bytes, page: Any) -> None:
+    def __init__(self, device: Device, stream: bytes, found: Any) -> None:
         self.device = device
         self.stream = stream
-        self.page = page
+        self.found = found
 
 
 class _Drained:
@@ -360,14 +360,10 @@ class Session(Actor):
                 device.waiting = {}
             device.waiting[stream] = None
         else:
-            page = self._page(stream, place.offered + 1, place.head, place.intervals, *room)
             try:
-                self.pipe(page, lambda result: _PageRead(device, stream, result))
+                self._begin_page(device, stream, place, *room)
             except PipesFull:
                 self._lose(device, "too much is being read")
-                return
-            device.pages += 1
-            place.reading = True
 
     def _lose(self, device: Device, why: str) -> None:
         """Nothing more can be read for a device now. It comes back, and hears then of what it lacks."""
@@ -380,59 +376,52 @@ class Session(Actor):
             del device.waiting[stream]
             self._read_on(device, stream)
 
-    async def _page(
-        self,
-        stream: bytes,
-        first: int,
-        head: int,
-        intervals: tuple[tuple[int, int], ...] | None,
-        max_events: int,
-        max_bytes: int,
-    ) -> tuple[list[records.Event], int]:
-        """Events from `first` on that the user may read, and the seq up to which there is nothing else."""
+    def _begin_page(self, device: Device, stream: bytes, place: reader.Reader, max_events: int, max_bytes: int) -> None:
+        """Read what comes next of what the user may read; first, which that is, where it is not known."""
         store = self._services.store
-        if intervals is None:
-            intervals = await store.memberships(self._user, stream)
-        for joined, removed in intervals:
-            if removed < first or joined > head:
-                continue
-            start, end = max(first, joined), min(removed, head)
-            page = await store.range(stream, start, end, max_events, max_bytes)
-            if page:
-                return page, max(page[0].seq - 1, first - 1)
-        return [], head
+        if place.intervals is None:
+            self.pipe(store.memberships(self._user, stream), lambda found: _PageRead(device, stream, found))
+        else:
+            stretch = place.stretch()
+            if stretch is None:
+                self._read_on(device, stream)  # nothing up to the head: it has met it
+                return
+            rows = store.range(stream, *stretch, max_events, max_bytes)
+            self.pipe(rows, lambda found: _PageRead(device, stream, found))
+        device.pages += 1
+        place.reading = True
 
     def _page_read(self, message: _PageRead) -> None:
-        device, stream, page = message.device, message.stream, message.page
+        device, stream, found = message.device, message.stream, message.found
         device.pages -= 1
         if device not in self.devices or device.readers is None:
             return
         place = device.readers[stream]
         place.reading = False
-        if isinstance(page, errors.Damaged):
+        if isinstance(found, errors.Damaged):
             # The operator is told by the store. Until it is repaired this stream stands still; the others need not.
             if device.resuming is not None and device.resuming.pop(stream, None) is not None:
                 self._caught_up(device)
-        elif isinstance(page, errors.StorageError):
+        elif isinstance(found, errors.StorageError):
             self._lose(device, "the store does not answer")
             return
-        elif isinstance(page, BaseException):
-            raise page
-        elif self._offer_page(device, stream, place, *page):
+        elif isinstance(found, BaseException):
+            raise found
+        elif type(found) is tuple:
+            place.intervals = found
+            self._read_on(device, stream)
+        elif not found:
+            self._lose(device, "the store lacks what was told")
+        elif self._offer_page(device, stream, place, found):
             if device.waiting and place.room() is not None:
                 device.waiting[stream] = None
             else:
                 self._read_on(device, stream)
         self._next_page(device)
 
-    def _offer_page(
-        self, device: Device, stream: bytes, place: reader.Reader, rows: Sequence[records.Event], nothing_before: int
-    ) -> bool:
+    def _offer_page(self, device: Device, stream: bytes, place: reader.Reader, rows: Sequence[records.Event]) -> bool:
         """Whether the outlet took it; if not, it goes on when it has drained."""
-        place.skip_to(nothing_before)
         place.intervals = None  # they may change while the device reads on
-        if not rows:
-            return True
         encoded, last = _encode(stream, rows, self._services.clock(), place.space())
         frames = b"".join(encoded)
         if not device.sink.offer(frames, len(encoded)):
@@ -488,7 +477,7 @@ class Session(Actor):
             self._mark_delivered(stream, seq)
 
     def _mark_delivered(self, stream: bytes, seq: int) -> None:
-        """Tell the stream. For one that sleeps the mark is stored, and it is woken later, if somebody is there to hear of it."""
+        """Tell the stream. One that sleeps is woken later, if somebody is there to hear of it; the mark is stored."""
         services, user = self._services, self._user
         if services.directory.tell_awake(stream, Marked(user, seq, 0)):
             return
@@ -541,7 +530,7 @@ class Session(Actor):
         except codes.Refused as refused:
             self._refuse(device, frame.rid, refused)
         except ids.BadStream as error:
-            self._refuse(device, frame.rid, codes.Refused(codes.NOT_ALLOWED, f"stream: {error}"))
+            self._refuse(device, frame.rid, _not_a_stream(error))
         except (MailboxFull, PipesFull):
             self._refuse(device, frame.rid, codes.Refused(codes.BUSY, retry_after_ms=RETRY_MS))
         except Quarantined as error:
@@ -643,6 +632,8 @@ class Session(Actor):
             return
         if isinstance(result, codes.Refused):
             self._refuse(device, message.rid, result)
+        elif isinstance(result, ids.BadStream):
+            self._refuse(device, message.rid, _not_a_stream(result))
         elif isinstance(result, errors.StorageError):
             self._refuse(device, message.rid, codes.Refused(codes.UNAVAILABLE, retry_after_ms=RETRY_MS))
         elif isinstance(result, BaseException):
@@ -690,17 +681,22 @@ _OF_ACCOUNT = frozenset(
 )
 
 
+def _not_a_stream(error: ids.BadStream) -> codes.Refused:
+    return codes.Refused(codes.NOT_ALLOWED, f"stream: {error}")
+
+
 def _encode(stream: bytes, rows: Sequence[records.Event], now: int, space: int) -> tuple[list[bytes], int]:
     """Stored events as frames, as many as fit into `space` bytes and at least one, and the seq of the last. Runs of expired
     ones, swept or not, are joined into one Gone."""
     frames: list[bytes] = []
+    encode = codec.event_encoder(stream)
     gone = last = size = 0  # gone: the first seq of the run
     for row in rows:
         if 0 < row.expires_at <= now:
             gone = gone or row.seq
             last = row.seq
             continue
-        frame = codec.encode_event(stream, row.seq, row.data)
+        frame = encode(row.seq, row.data)
         size += len(frame)
         if last and size > space:
             break

@@ -4,6 +4,7 @@
     |-- writer          permanent   groups appends into durable commits
     |-- fanout          permanent   hands events to sessions
     |-- presence        permanent   tells who is online to who looks
+    |-- receipts        permanent   wakes owners that sleep for receipts, at a bounded pace
     |-- accounts        permanent   host of account owners,         by stream:  transient, quarantined per key
     |-- groups          permanent   host of group owners,           by stream:  transient, quarantined per key
     |-- conversations   permanent   host of conversation owners,    by stream:  transient, quarantined per key
@@ -18,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from actors import account, conversation, fanout, group, presence, session, sweeper, writer
+from actors import account, conversation, fanout, group, presence, receipts, session, sweeper, writer
 from actors.directory import Directory
 from actors.runtime.keyed import KeyedHost, KeyedSupervisor
 from actors.runtime.ref import ActorRef
@@ -73,6 +74,7 @@ class Tree:
             Child("writer", lambda: writer.Writer.start(services)),
             Child("fanout", lambda: fanout.FanOut.start(services)),
             Child("presence", lambda: presence.Presence.start(services)),
+            Child("receipts", lambda: receipts.Receipts.start(services)),
             host("accounts", self.accounts),
             host("groups", self.groups),
             host("conversations", self.conversations),

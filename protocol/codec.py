@@ -9,7 +9,7 @@ taken apart item by item only when its header announces few of them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -66,9 +66,16 @@ def encode(frame: messages.Frame) -> bytes:
     return _encoder.encode(frame)
 
 
-def encode_event(stream: bytes, seq: int, event: bytes) -> bytes:
-    """The frame that carries a stored event, whose bytes are relayed as they are."""
-    return _encoder.encode(messages.Event(0, stream, seq, msgspec.Raw(event)))
+def event_encoder(stream: bytes) -> Callable[[int, bytes], bytes]:
+    """How to make the frame (`messages.Event`) of event (seq, stored bytes) of a stream. Its first three items are made once; the
+    stored bytes are relayed as they are."""
+    head = b"\x95" + b"".join(map(_encoder.encode, (messages.number_of(messages.Event), 0, stream)))
+    encode_seq = _encoder.encode
+
+    def encode_event(seq: int, event: bytes) -> bytes:
+        return head + encode_seq(seq) + event
+
+    return encode_event
 
 
 def array_header(count: int) -> bytes:

@@ -83,7 +83,7 @@ class Admit:
     version: int
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)  # not frozen: made for every message
 class Command:
     """A readable command, and its bytes as sent (for the digest that makes repeats recognisable)."""
 

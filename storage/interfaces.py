@@ -8,12 +8,13 @@ Rules that hold for all of them:
   (`take_code` apart).
 * Reads never wait for writes to finish and never see half a write.
 * An event whose checksum is wrong raises `Damaged`; it is never returned.
-* All methods are coroutines, called from the node's event loop, and never block it.
+* All methods are awaited, called from the node's event loop, and never block it. A back end may give a coroutine, or a future,
+  which costs no task.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
 from storage import records
@@ -22,7 +23,7 @@ from storage import records
 class LogStore(Protocol):
     """Streams: ordered logs of events, their parts and their marks."""
 
-    async def commit(self, batch: Sequence[records.Write]) -> list[records.Outcome]:
+    def commit(self, batch: Sequence[records.Write]) -> Awaitable[list[records.Outcome]]:
         """Make a batch durable and say how each write ended, in order.
 
         Writes of one stream are applied in batch order; order between streams is free. An `Append`
@@ -33,31 +34,31 @@ class LogStore(Protocol):
         own trouble: that is FAILED (definite) or UNKNOWN."""
         ...
 
-    async def load(self, stream: bytes) -> records.Loaded:
+    def load(self, stream: bytes) -> Awaitable[records.Loaded]:
         """Snapshot, events after it (at most 256 in normal running, however many otherwise), and marks. A stream that was
         never written loads as head 0. Raises Damaged, Unavailable."""
         ...
 
-    async def range(self, stream: bytes, first: int, last: int, max_events: int, max_bytes: int) -> list[records.Event]:
+    def range(self, stream: bytes, first: int, last: int, max_events: int, max_bytes: int) -> Awaitable[list[records.Event]]:
         """Events first..last in order, cut at max_events or when their bytes pass max_bytes (at least one is returned if one
         exists). Expired events are returned as stored or redacted; the caller hides them by `expires_at`."""
         ...
 
-    async def item(self, stream: bytes, seq: int) -> records.Item | None:
+    def item(self, stream: bytes, seq: int) -> Awaitable[records.Item | None]:
         """One event with its fold, or None."""
         ...
 
-    async def page(
+    def page(
         self, stream: bytes, first: int, last: int, newest_first: bool, max_items: int, max_bytes: int
-    ) -> records.Page:
+    ) -> Awaitable[records.Page]:
         """Items (kind < FIRST_CHANGE_KIND) with first <= seq <= last, from the low or the high end, with their folds."""
         ...
 
-    async def parts(self, stream: bytes, prefix: bytes) -> dict[bytes, bytes]:
+    def parts(self, stream: bytes, prefix: bytes) -> Awaitable[dict[bytes, bytes]]:
         """The current parts whose key starts with `prefix` (a whole key names one). They are as new as the newest append."""
         ...
 
-    async def marks(self, stream: bytes) -> list[records.Mark]:
+    def marks(self, stream: bytes) -> Awaitable[list[records.Mark]]:
         """Watermarks of every user in a stream."""
         ...
 
@@ -69,16 +70,16 @@ class LogStore(Protocol):
 class InboxStore(Protocol):
     """What one user's devices have and lack: memberships, cursors, the conversation list."""
 
-    async def memberships(self, user: int, stream: bytes) -> tuple[tuple[int, int], ...]:
+    def memberships(self, user: int, stream: bytes) -> Awaitable[tuple[tuple[int, int], ...]]:
         """The intervals (joined, removed) that the user may read, oldest first; empty when never a member."""
         ...
 
-    async def behind(self, user: int, device: int) -> list[records.Behind]:
+    def behind(self, user: int, device: int) -> Awaitable[list[records.Behind]]:
         """Streams whose head (or last readable seq) lies beyond the device's cursor. May name too many, never too few:
         everything committed before the call is taken into account. A stream without a cursor counts from its joined - 1."""
         ...
 
-    async def conversations(self, user: int, after: bytes, limit: int) -> list[records.Summary]:
+    def conversations(self, user: int, after: bytes, limit: int) -> Awaitable[list[records.Summary]]:
         """The user's direct and group streams in order of stream id, beginning after `after` (b"" for the first page)."""
         ...
 
@@ -86,66 +87,66 @@ class InboxStore(Protocol):
 class AccountStore(Protocol):
     """Users, devices, tokens and codes."""
 
-    async def create_user(self, user: records.User) -> records.User:
+    def create_user(self, user: records.User) -> Awaitable[records.User]:
         """Store a new user, with a membership of the own account stream from seq 1. NameTaken if the key is in use.
         A user with equal key and equal non-None `request`, or equal (issuer, subject), exists already: that one is returned."""
         ...
 
-    async def user(self, user: int) -> records.User | None: ...
+    def user(self, user: int) -> Awaitable[records.User | None]: ...
 
-    async def user_by_key(self, key: str) -> records.User | None: ...
+    def user_by_key(self, key: str) -> Awaitable[records.User | None]: ...
 
-    async def user_by_subject(self, issuer: str, subject: str) -> records.User | None: ...
+    def user_by_subject(self, issuer: str, subject: str) -> Awaitable[records.User | None]: ...
 
-    async def find_users(self, prefix: str, limit: int) -> list[records.User]:
+    def find_users(self, prefix: str, limit: int) -> Awaitable[list[records.User]]:
         """Living users whose key starts with `prefix`, in order of key."""
         ...
 
-    async def rename(self, user: int, name: str, key: str) -> None:
+    def rename(self, user: int, name: str, key: str) -> Awaitable[None]:
         """Claim `key` and release the old one, atomically. NameTaken; NoSuch."""
         ...
 
-    async def set_password(self, user: int, password: str) -> None: ...
+    def set_password(self, user: int, password: str) -> Awaitable[None]: ...
 
-    async def delete_user(self, user: int, now: int) -> None:
+    def delete_user(self, user: int, now: int) -> Awaitable[None]:
         """Release the name, drop password, subject, devices, cursors and tokens. The id is never used again. Idempotent."""
         ...
 
-    async def add_device(self, device: records.Device, token: records.Token) -> None:
+    def add_device(self, device: records.Device, token: records.Token) -> Awaitable[None]:
         """Store a device and its first token; its cursors start at the heads of the user's streams. Idempotent."""
         ...
 
-    async def devices(self, user: int) -> list[records.Device]: ...
+    def devices(self, user: int) -> Awaitable[list[records.Device]]: ...
 
-    async def rename_device(self, user: int, device: int, name: str) -> None: ...
+    def rename_device(self, user: int, device: int, name: str) -> Awaitable[None]: ...
 
-    async def revoke_device(self, user: int, device: int) -> bool:
+    def revoke_device(self, user: int, device: int) -> Awaitable[bool]:
         """Drop a device, its tokens and cursors. False when there was none."""
         ...
 
-    async def find_token(self, digest: bytes) -> records.Token | None: ...
+    def find_token(self, digest: bytes) -> Awaitable[records.Token | None]: ...
 
-    async def add_token(self, token: records.Token) -> None:
+    def add_token(self, token: records.Token) -> Awaitable[None]:
         """Add a successor: it replaces an unused successor; the token in use keeps working until the new one is first used."""
         ...
 
-    async def use_token(self, token: records.Token) -> None:
+    def use_token(self, token: records.Token) -> Awaitable[None]:
         """First use of a successor: it becomes the only token of its device. Idempotent; NoSuch when it was replaced or
         revoked meanwhile."""
         ...
 
-    async def add_code(self, code: records.Code) -> None: ...
+    def add_code(self, code: records.Code) -> Awaitable[None]: ...
 
-    async def take_code(self, digest: bytes, purpose: str, now: int) -> records.Code:
+    def take_code(self, digest: bytes, purpose: str, now: int) -> Awaitable[records.Code]:
         """Use a code once, atomically, and return it with the uses that are left; NoSuch when unknown, used up, past its date
         or of another purpose. The one write that is not idempotent: a repeat after OutcomeUnknown may find it used up."""
         ...
 
-    async def last_seen(self, user: int) -> int:
+    def last_seen(self, user: int) -> Awaitable[int]:
         """When any device of the user was last connected; 0 if never."""
         ...
 
-    async def forget_devices(self, silent_since: int, limit: int) -> list[records.Device]:
+    def forget_devices(self, silent_since: int, limit: int) -> Awaitable[list[records.Device]]:
         """Drop devices not seen since then, as `revoke_device` does, and name them."""
         ...
 
@@ -153,12 +154,12 @@ class AccountStore(Protocol):
 class ChangeFeed(Protocol):
     """A durable, resumable tail of committed events, for search, push, counters, webhooks."""
 
-    async def changes(self, after: int, limit: int) -> list[records.Change]:
+    def changes(self, after: int, limit: int) -> Awaitable[list[records.Change]]:
         """Changes with position > after, in commit order, at most `limit` (a stream's run may be cut; ask on from the last
         position). Position 0 is the beginning of what is kept. Erased events appear redacted."""
         ...
 
-    async def trim_changes(self, before_time: int) -> int:
+    def trim_changes(self, before_time: int) -> Awaitable[int]:
         """Forget feed entries committed before a time; the events themselves stay. Returns how many."""
         ...
 

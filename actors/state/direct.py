@@ -32,7 +32,7 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Core)
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)  # not frozen: made for every message
 class Pair:
     """The context of a decision: what is known of the sender and of the other user. None: no such user any more."""
 

@@ -106,6 +106,17 @@ class Reader:
         """Bytes that the window has left."""
         return WINDOW_BYTES - self._bytes
 
+    def stretch(self) -> tuple[int, int] | None:
+        """The next seqs, first and last, that the user may read, up to the head; what lies before them is skipped. None: there
+        are none, and all is skipped. `intervals` must be known."""
+        for joined, removed in self.intervals or ():
+            first, last = max(self.offered + 1, joined), min(removed, self.head)
+            if first <= last:
+                self.skip_to(first - 1)
+                return first, last
+        self.skip_to(self.head)
+        return None
+
     def skip_to(self, seq: int) -> None:
         """There is nothing to be read up to `seq` (it lies between two intervals of membership, or beyond the last)."""
         if seq > self.offered:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 from storage import records
 from storage.sqlite import accounts, backup, checkpoints, connection, erasures, feed, folder, inbox, logs, readers, writer
@@ -58,28 +58,28 @@ class SQLiteStore:
 
     # --- LogStore
 
-    async def commit(self, batch: Sequence[records.Write]) -> list[records.Outcome]:
-        return await self._writer.commit(batch)
+    def commit(self, batch: Sequence[records.Write]) -> Awaitable[list[records.Outcome]]:
+        return self._writer.commit(batch)
 
-    async def load(self, stream: bytes) -> records.Loaded:
-        return await self._readers.read(logs.load, stream)
+    def load(self, stream: bytes) -> Awaitable[records.Loaded]:
+        return self._readers.read(logs.load, stream)
 
-    async def range(self, stream: bytes, first: int, last: int, max_events: int, max_bytes: int) -> list[records.Event]:
-        return await self._readers.read(logs.events, stream, first, last, max_events, max_bytes)
+    def range(self, stream: bytes, first: int, last: int, max_events: int, max_bytes: int) -> Awaitable[list[records.Event]]:
+        return self._readers.read(logs.events, stream, first, last, max_events, max_bytes)
 
-    async def item(self, stream: bytes, seq: int) -> records.Item | None:
-        return await self._readers.read(logs.item, stream, seq)
+    def item(self, stream: bytes, seq: int) -> Awaitable[records.Item | None]:
+        return self._readers.read(logs.item, stream, seq)
 
-    async def page(
+    def page(
         self, stream: bytes, first: int, last: int, newest_first: bool, max_items: int, max_bytes: int
-    ) -> records.Page:
-        return await self._readers.read(logs.page, stream, first, last, newest_first, max_items, max_bytes)
+    ) -> Awaitable[records.Page]:
+        return self._readers.read(logs.page, stream, first, last, newest_first, max_items, max_bytes)
 
-    async def parts(self, stream: bytes, prefix: bytes) -> dict[bytes, bytes]:
-        return await self._readers.read(logs.parts, stream, prefix)
+    def parts(self, stream: bytes, prefix: bytes) -> Awaitable[dict[bytes, bytes]]:
+        return self._readers.read(logs.parts, stream, prefix)
 
-    async def marks(self, stream: bytes) -> list[records.Mark]:
-        return await self._readers.read(logs.marks, stream)
+    def marks(self, stream: bytes) -> Awaitable[list[records.Mark]]:
+        return self._readers.read(logs.marks, stream)
 
     async def erase_expired(self, now: int, redact: records.Redact, max_events: int) -> int:
         erased: int = await self._writer.call(lambda book: book.erase_expired(now, redact, max_events))
@@ -87,14 +87,14 @@ class SQLiteStore:
 
     # --- InboxStore
 
-    async def memberships(self, user: int, stream: bytes) -> tuple[tuple[int, int], ...]:
-        return await self._readers.read(inbox.memberships, user, stream)
+    def memberships(self, user: int, stream: bytes) -> Awaitable[tuple[tuple[int, int], ...]]:
+        return self._readers.read(inbox.memberships, user, stream)
 
-    async def behind(self, user: int, device: int) -> list[records.Behind]:
-        return await self._readers.read(inbox.behind, user, device)
+    def behind(self, user: int, device: int) -> Awaitable[list[records.Behind]]:
+        return self._readers.read(inbox.behind, user, device)
 
-    async def conversations(self, user: int, after: bytes, limit: int) -> list[records.Summary]:
-        return await self._readers.read(inbox.conversations, user, after, limit)
+    def conversations(self, user: int, after: bytes, limit: int) -> Awaitable[list[records.Summary]]:
+        return self._readers.read(inbox.conversations, user, after, limit)
 
     # --- AccountStore
 
@@ -102,17 +102,17 @@ class SQLiteStore:
         created: records.User = await self._writer.call(lambda book: accounts.create(book, user))
         return created
 
-    async def user(self, user: int) -> records.User | None:
-        return await self._readers.read(accounts.by_id, user)
+    def user(self, user: int) -> Awaitable[records.User | None]:
+        return self._readers.read(accounts.by_id, user)
 
-    async def user_by_key(self, key: str) -> records.User | None:
-        return await self._readers.read(accounts.by_key, key)
+    def user_by_key(self, key: str) -> Awaitable[records.User | None]:
+        return self._readers.read(accounts.by_key, key)
 
-    async def user_by_subject(self, issuer: str, subject: str) -> records.User | None:
-        return await self._readers.read(accounts.by_subject, issuer, subject)
+    def user_by_subject(self, issuer: str, subject: str) -> Awaitable[records.User | None]:
+        return self._readers.read(accounts.by_subject, issuer, subject)
 
-    async def find_users(self, prefix: str, limit: int) -> list[records.User]:
-        return await self._readers.read(accounts.find, prefix, limit)
+    def find_users(self, prefix: str, limit: int) -> Awaitable[list[records.User]]:
+        return self._readers.read(accounts.find, prefix, limit)
 
     async def rename(self, user: int, name: str, key: str) -> None:
         await self._writer.call(lambda book: accounts.rename(book, user, name, key))
@@ -126,8 +126,8 @@ class SQLiteStore:
     async def add_device(self, device: records.Device, token: records.Token) -> None:
         await self._writer.call(lambda book: accounts.add_device(book, device, token))
 
-    async def devices(self, user: int) -> list[records.Device]:
-        return await self._readers.read(accounts.devices, user)
+    def devices(self, user: int) -> Awaitable[list[records.Device]]:
+        return self._readers.read(accounts.devices, user)
 
     async def rename_device(self, user: int, device: int, name: str) -> None:
         await self._writer.call(lambda book: accounts.rename_device(book, user, device, name))
@@ -136,8 +136,8 @@ class SQLiteStore:
         revoked: bool = await self._writer.call(lambda book: accounts.revoke(book, user, device))
         return revoked
 
-    async def find_token(self, digest: bytes) -> records.Token | None:
-        return await self._readers.read(accounts.find_token, digest)
+    def find_token(self, digest: bytes) -> Awaitable[records.Token | None]:
+        return self._readers.read(accounts.find_token, digest)
 
     async def add_token(self, token: records.Token) -> None:
         await self._writer.call(lambda book: accounts.add_token(book, token))
@@ -152,8 +152,8 @@ class SQLiteStore:
         taken: records.Code = await self._writer.call(lambda book: accounts.take_code(book, digest, purpose, now))
         return taken
 
-    async def last_seen(self, user: int) -> int:
-        return await self._readers.read(accounts.last_seen, user)
+    def last_seen(self, user: int) -> Awaitable[int]:
+        return self._readers.read(accounts.last_seen, user)
 
     async def forget_devices(self, silent_since: int, limit: int) -> list[records.Device]:
         forgotten: list[records.Device] = await self._writer.call(
@@ -163,8 +163,8 @@ class SQLiteStore:
 
     # --- ChangeFeed
 
-    async def changes(self, after: int, limit: int) -> list[records.Change]:
-        return await self._readers.read(feed.changes, after, limit)
+    def changes(self, after: int, limit: int) -> Awaitable[list[records.Change]]:
+        return self._readers.read(feed.changes, after, limit)
 
     async def trim_changes(self, before_time: int) -> int:
         total = 0

@@ -228,3 +228,10 @@ def test_the_numbers_of_the_two_directions_do_not_overlap() -> None:
     assert len(numbers) == len(set(numbers))
     assert all(1 <= (describe.tag(each) or 0) <= 95 for each in describe.CLIENT_FRAMES)
     assert all(96 <= (describe.tag(each) or 0) <= 127 for each in describe.SERVER_FRAMES)
+
+
+@given(stream=st.binary(min_size=8, max_size=15), seq=st.integers(1, 2**53 - 1), text=st.text(max_size=200))
+def test_the_frame_of_a_stored_event_is_what_the_struct_encodes_to(stream: bytes, seq: int, text: str) -> None:
+    event = msgspec.msgpack.encode([1, 2, 3, 4, 5, 6, [1, text]])
+    frame = codec.encode(messages.Event(0, stream, seq, msgspec.Raw(event)))
+    assert codec.event_encoder(stream)(seq, event) == frame
