@@ -1,7 +1,8 @@
 """`python -m bench.demo`: a scene of a play between real clients on a node of its own; then everybody tells what they have.
 
 It starts the server on a temporary folder, plays what the text says (bench/demo_script.py reads it, bench/demo_stage.py plays
-it), brings every device back, and compares what each one has, and how it was acknowledged, with what was confirmed to those who said it.
+it), brings every device back, and compares what each one has, and how it was acknowledged, with what was confirmed to those
+who said it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import time
 
 import rich.console
 
-from bench import demo_compare, demo_readback, demo_script, demo_show, process
+from bench import demo_readback, demo_script, demo_show, process
 from bench.demo_cast import SceneFailed
 from bench.demo_stage import Stage
 from client import errors
@@ -25,6 +26,8 @@ from protocol import codes
 PLAY = pathlib.Path(__file__).parent / "data" / "hamlet_1_1.txt"
 #: Seconds between two steps: quick to read along, and the whole stays far under 30 s.
 PACE_S = 0.1
+#: Columns where there is no terminal to ask.
+WIDTH = 120
 #: Exit status.
 AGREED, DISAGREED, NOT_PLAYED = 0, 1, 2
 
@@ -34,13 +37,17 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     # SIGTERM ends it as Ctrl-C does: the node is stopped, the folder removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    console = rich.console.Console(highlight=False, markup=True)
+    terminal = sys.stdout.isatty()
+    console = rich.console.Console(highlight=False, width=None if terminal else WIDTH)
     began = time.monotonic()
     try:
         play = demo_script.read(options.play)
         stage, finding = run(play, console, options.pace)
     except (demo_script.ScriptError, SceneFailed, process.ServerFailed, errors.ClientError, codes.Refused) as error:
         print(f"not played: {error}", file=sys.stderr)
+        return NOT_PLAYED
+    except KeyboardInterrupt:
+        print("ended before the end", file=sys.stderr)
         return NOT_PLAYED
     demo_show.transcripts(console, finding, each=options.each)
     demo_show.readings(console, finding)
@@ -96,7 +103,9 @@ def conclude(console: rich.console.Console, stage: Stage, finding: demo_readback
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.demo", description=__doc__.partition("\n")[0])
-    parser.add_argument("--play", type=pathlib.Path, default=PLAY, help="the text (its format stands at the top of the default)")
+    parser.add_argument(
+        "--play", type=pathlib.Path, default=PLAY, help="the text (its format stands at the top of the default)"
+    )
     parser.add_argument("--pace", type=float, default=PACE_S, metavar="SECONDS", help=f"between two steps (default: {PACE_S})")
     parser.add_argument("--each", action="store_true", help="also print every reader's own copy, in full")
     return parser

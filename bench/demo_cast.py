@@ -129,16 +129,17 @@ class Device:
     async def _begin(self) -> None:
         """A new device is sent what happens from now on; what is older it fetches."""
         for row in await self.client.all_conversations():
-            self.record(row.stream).begin(await self.history(row.stream), row.head)
+            self.record(row.stream).begin(*await self.history(row.stream), row.head)
 
-    async def history(self, stream: bytes) -> list[messages.HistoryItem]:
-        """The whole history of a stream, oldest first."""
+    async def history(self, stream: bytes) -> tuple[list[messages.HistoryItem], list[messages.Gone]]:
+        """The whole history of a stream, oldest first, and what of it is gone."""
         page = await self.client.history(stream, newest_first=False)
-        items = page.items
+        items, gone = page.items, page.gone
         while page.more:
             page = await self.client.history(stream, page.next, newest_first=False)
             items += page.items
-        return items
+            gone += page.gone
+        return items, gone
 
     async def _follow(self, client: Client) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Whether everybody tells the same story: two transcripts, or two sets of receipts, compared. Pure; it finds, and never repairs."""
+"""Whether everybody tells the same story: two transcripts, or two sets of receipts, compared. Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from bench.demo_record import Line
 
 @dataclass(slots=True, frozen=True)
 class Reading:
-    """`who` read `conversation`; `how` says from where: history, or the record of a device."""
+    """`who` read `conversation`; `how` says from where: history, or the record of a device. `gone`: the runs of seqs, first and
+    last, that history names in place of what was deleted."""
 
     who: str
     how: str
     conversation: str
     lines: tuple[Line, ...]
+    gone: tuple[tuple[int, int], ...] = ()
+
+    def lacks(self, seq: int) -> bool:
+        return any(first <= seq <= last for first, last in self.gone)
 
 
 @dataclass(slots=True, frozen=True)
@@ -48,7 +53,8 @@ def transcripts(said: Sequence[Line], reading: Reading) -> list[Difference]:
 
     expected = {line.seq: line for line in said}
     times = Counter(line.seq for line in reading.lines)
-    found = [differs("lost", line.seq, brief(line), "nothing") for line in said if line.seq not in times]
+    lost = [line for line in said if line.seq not in times and not (line.deleted and reading.lacks(line.seq))]
+    found = [differs("lost", line.seq, brief(line), "nothing") for line in lost]
     found += [differs("twice", seq, "once", f"{count} times") for seq, count in sorted(times.items()) if count > 1]
     found += [differs("extra", x.seq, "nothing", brief(x)) for x in reading.lines if x.seq not in expected]
     for line in reading.lines:
@@ -65,7 +71,7 @@ def transcripts(said: Sequence[Line], reading: Reading) -> list[Difference]:
 
 
 def receipts(
-    who: str, how: str, conversation: str, expected: Mapping[str, Marks], found: Mapping[str, Marks]
+    who: str, conversation: str, how: str, expected: Mapping[str, Marks], found: Mapping[str, Marks]
 ) -> list[Difference]:
     """The marks of the other members as `who` knows them, and as they are: name -> marks."""
     differences = []
@@ -75,6 +81,11 @@ def receipts(
             seq = min((marks.delivered for marks in (right, is_) if marks is not None), default=0)
             differences.append(Difference(who, how, conversation, "receipt", seq, _marks(name, right), _marks(name, is_)))
     return differences
+
+
+def upto(seq: int, marks: Mapping[str, Marks]) -> dict[str, Marks]:
+    """The marks as far as they say something about messages up to `seq`."""
+    return {name: Marks(min(each.delivered, seq), min(each.read, seq)) for name, each in marks.items()}
 
 
 def _marks(name: str, marks: Marks | None) -> str:

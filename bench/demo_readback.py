@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from bench import demo_compare
+from bench import demo_compare, demo_record
 from bench.demo_cast import PATIENCE_S, Device, Person
 from bench.demo_compare import Difference, Marks, Reading
 from bench.demo_record import Came
@@ -71,11 +71,12 @@ def _devices(stage: Stage) -> Iterable[Device]:
 
 
 def _expected(stage: Stage, conversation: Conversation) -> dict[str, Marks]:
-    """What each member has and has read, as their devices did it: all of them have been back by now, so all is delivered."""
+    """What each member has and has read, as their devices did it: all of them have been back by now, so all is delivered. One's
+    own messages count as read, and so does the event that made one a member."""
     found = {}
     for name in conversation.members:
         read = [device.read.get(conversation.stream, 0) for device in stage.people[name].devices]
-        own = [line.seq for line in conversation.said if line.who == name]
+        own = [line.seq for line in conversation.said if line.who == name or line.notice]
         found[name] = Marks(conversation.head, max(read + own))
     return found
 
@@ -89,10 +90,14 @@ async def _settled(stage: Stage, conversations: list[Conversation]) -> list[Diff
             expected = _expected(stage, conversation)
             for name in conversation.members:
                 others = {other: marks for other, marks in expected.items() if other != name}
+                newest = max((line.seq for line in conversation.said if line.who == name and not line.notice), default=0)
                 for device in stage.people[name].devices:
+                    where = (device.label, conversation.title)
                     fetched = await device.fetch_marks(conversation.stream)
-                    for how, found in (("receipts, fetched", fetched), ("receipts, live", device.marks[conversation.stream])):
-                        differences += demo_compare.receipts(device.label, how, conversation.title, others, found)
+                    differences += demo_compare.receipts(*where, "receipts, fetched", others, fetched)
+                    # What comes by itself is what one's own messages need to know.
+                    live = demo_compare.upto(newest, device.marks[conversation.stream])
+                    differences += demo_compare.receipts(*where, "receipts, live", demo_compare.upto(newest, others), live)
         if not differences or time.monotonic() > end:
             return differences
         await asyncio.sleep(LOOK_S)
@@ -102,13 +107,15 @@ async def _version(person: Person, conversation: Conversation) -> Version:
     stream, title = conversation.stream, conversation.title
     device = person.device
     record = device.record(stream)
-    lines = tuple(record.of_history(item) for item in await device.history(stream))
+    items, gone = await device.history(stream)
+    lines = tuple(record.of_history(item) for item in items)
+    records = [(each.label, each.record(stream)) for each in person.devices]
     rows = {row.stream: row for row in await device.client.all_conversations()}
     return Version(
         person.name,
         conversation,
-        Reading(person.name, "history", title, lines),
-        tuple(Reading(each.label, "record", title, tuple(each.record(stream).lines)) for each in person.devices),
+        Reading(person.name, "history", title, lines, demo_record.runs(gone)),
+        tuple(Reading(label, "record", title, tuple(each.lines), each.gone) for label, each in records),
         record.came,
         await device.fetch_marks(stream),
         rows[stream].unread if stream in rows else -1,

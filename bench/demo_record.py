@@ -53,19 +53,22 @@ class Line:
 
 class Record:
     """One conversation on one device. `lines` as they came: a line that came twice stands there twice. `faults`: what came
-    in a way that the protocol excludes. `names`: user id -> name."""
+    in a way that the protocol excludes. `gone`: runs of seqs of which history had nothing to show any more. `names`: user id
+    -> name."""
 
     def __init__(self, names: Mapping[int, str]) -> None:
         self._names = names
         self.lines: list[Line] = []
+        self.gone: tuple[tuple[int, int], ...] = ()
         self.came: dict[int, Came] = {}
         self.head = 0
         self._begun = 0
         self.faults: list[str] = []
 
-    def begin(self, items: Iterable[messages.HistoryItem], head: int) -> None:
+    def begin(self, items: Iterable[messages.HistoryItem], gone: Iterable[messages.Gone], head: int) -> None:
         """A new device: what history tells, as of `head`."""
         self.lines = [self.of_history(item) for item in items]
+        self.gone = runs(gone)
         self.came = {line.seq: Came.HISTORY for line in self.lines}
         self.head = self._begun = head
 
@@ -130,6 +133,11 @@ class Record:
 
     def _name(self, user: int) -> str:
         return self._names.get(user, f"user {user}")
+
+
+def runs(gone: Iterable[messages.Gone]) -> tuple[tuple[int, int], ...]:
+    """The seqs, first and last of each run, that a history page says are gone."""
+    return tuple((each.first, each.last) for each in gone)
 
 
 def created(title: str) -> str:

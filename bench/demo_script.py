@@ -160,8 +160,8 @@ def parse(text: str) -> Play:
     if not set(silent) <= set(cast):
         raise ScriptError("1: who reads nothing is not in the Cast")
     steps = tuple(_checked(cast, _steps(cast, lines[end:])))
-    values = (header.get(key, "") for key in _HEADER[:4])
-    play = Play(*values, cast, silent, steps)
+    title, scene, author, rights = (header.get(key, "") for key in _HEADER[:4])
+    play = Play(title, scene, author, rights, cast, silent, steps)
     if not play.speeches:
         raise ScriptError("1: nobody says anything")
     return play

@@ -6,6 +6,7 @@ import hashlib
 import types
 from collections.abc import Iterable, Sequence
 
+import rich.box
 import rich.console
 import rich.panel
 import rich.progress
@@ -23,7 +24,7 @@ VERSES = 2
 SHOWN = 40
 CAME = {Came.OWN: "", Came.LIVE: "", Came.CAUGHT_UP: "↻", Came.HISTORY: "⇩"}
 LEGEND = (
-    "✎ said it   [dim]✓✓[/] delivered   [cyan]✓✓[/] read   ↻ caught up on return   ⇩ fetched by a new device   "
+    "✎ said it   [dim]✓✓[/] delivered   [cyan]✔✔[/] read   ↻ caught up on return   ⇩ fetched by a new device   "
     "↪ reply   [underline]name[/] mention"
 )
 
@@ -64,8 +65,8 @@ class Playing:
 def _step(step: demo_script.Step) -> rich.text.Text:
     match step:
         case demo_script.Speech(who=who, text=text, answers=answers):
-            told = rich.text.Text.assemble((f"{who:>10}  ", "bold"))
-            return told.append(f"↪ {answers.title()}: " if answers else "", "dim").append(_cut(text, " " * 12))
+            speech = rich.text.Text.assemble((f"{who:>10}  ", "bold"))
+            return speech.append(f"↪ {answers.title()}: " if answers else "", "dim").append(_cut(text, " " * 12))
         case demo_script.Direction(text=text):
             return rich.text.Text(f"{'':10}  [{text}]", "italic yellow")
         case demo_script.Apart(people=(one, other)):
@@ -116,17 +117,31 @@ def _transcript(versions: Sequence[Version]) -> rich.table.Table:
     """One row per line as the first reader has it, one column per reader: how and when it came to them. The receipts are
     those that who said the line was told."""
     by_name = {version.who: version for version in versions}
-    table = rich.table.Table(title=versions[0].conversation.title, title_style="bold", expand=True, pad_edge=False)
+    table = rich.table.Table(
+        title=versions[0].conversation.title,
+        title_style="bold",
+        expand=True,
+        box=rich.box.SIMPLE_HEAD,
+        padding=0,
+        collapse_padding=True,
+    )
     table.add_column("#", justify="right", style="dim")
     table.add_column("who", style="bold")
     table.add_column("as read back", ratio=1)
     for name in by_name:
-        table.add_column(name.title(), justify="center", no_wrap=True)
-    for line in versions[0].history.lines:
+        table.add_column(name.title()[:4], justify="center", no_wrap=True, width=5)
+    for line in _rows(versions[0]):
         marks = by_name[line.who].marks if line.who in by_name else {}
         cells = [_cell(line, version, marks.get(name)) for name, version in by_name.items()]
         table.add_row(str(line.seq), line.who.title(), _line(line, VERSES), *cells)
     return table
+
+
+def _rows(version: Version) -> list[Line]:
+    """The lines of history, and what is left of the deleted ones that it names as gone."""
+    read = version.history
+    gone = [line for line in version.conversation.said if line.deleted and read.lacks(line.seq)]
+    return sorted((*read.lines, *gone), key=lambda line: line.seq) if gone else list(read.lines)
 
 
 def _cell(line: Line, version: Version, marks: Marks | None) -> rich.text.Text:
@@ -135,7 +150,8 @@ def _cell(line: Line, version: Version, marks: Marks | None) -> rich.text.Text:
     if marks is None or marks.delivered < line.seq:
         return rich.text.Text("✓", "dim")
     came = version.came.get(line.seq)
-    return rich.text.Text("✓✓", "cyan" if marks.read >= line.seq else "dim").append(CAME[came] if came else "?", "yellow")
+    ticks = rich.text.Text("✔✔", "cyan") if marks.read >= line.seq else rich.text.Text("✓✓", "dim")
+    return ticks.append(CAME[came] if came else "?", "yellow")
 
 
 def _line(line: Line, verses: int) -> rich.text.Text:
@@ -159,19 +175,22 @@ def _whole(lines: Iterable[Line]) -> rich.text.Text:
 
 def readings(console: rich.console.Console, finding: Finding) -> None:
     """Who read what from where, each with a digest: equal digests, equal transcripts."""
-    table = rich.table.Table(title="What was compared", title_style="bold", pad_edge=False)
+    table = rich.table.Table(title="What was compared", title_style="bold", box=rich.box.SIMPLE_HEAD)
     for heading in ("reader", "conversation", "history", "live record", "digest", "unread"):
         table.add_column(heading, justify="right" if heading in ("history", "live record", "unread") else "left")
     for version in finding.versions:
         records = ", ".join(str(len(record.lines)) for record in version.records)
-        digests = " ".join(dict.fromkeys(_digest(reading) for reading in (version.history, *version.records)))
+        digests = " ".join(dict.fromkeys(_digest(version, reading) for reading in (version.history, *version.records)))
         title, count = version.conversation.title, len(version.history.lines)
         table.add_row(version.who.title(), title, f"{count} lines", f"{records} lines", digests, str(version.unread))
     console.print(table)
 
 
-def _digest(reading: Reading) -> str:
-    return hashlib.sha256(repr(reading.lines).encode()).hexdigest()[:12]
+def _digest(version: Version, reading: Reading) -> str:
+    """Of the lines in the order in which they were read; of what is deleted nothing counts."""
+    gone = {line.seq for line in version.conversation.said if line.deleted}
+    lines = [line for line in reading.lines if line.seq not in gone]
+    return hashlib.sha256(repr(lines).encode()).hexdigest()[:12]
 
 
 def differences(console: rich.console.Console, found: Sequence[Difference]) -> None:
