@@ -67,7 +67,7 @@ def encode(frame: messages.Frame) -> bytes:
 
 
 def event_encoder(stream: bytes) -> Callable[[int, bytes], bytes]:
-    """How to make the frame (`messages.Event`) of event (seq, stored bytes) of a stream. Its first three items are made once; the
+    """How to make the frame (`messages.Event`) of event (seq, stored bytes) of a stream. Its first items are made once; the
     stored bytes are relayed as they are."""
     head = b"\x95" + b"".join(map(_encoder.encode, (messages.number_of(messages.Event), 0, stream)))
     encode_seq = _encoder.encode
