@@ -31,8 +31,12 @@ _UPGRADE = re.compile(rb"\r\nupgrade:[ \t]*[^\r]*websocket", re.IGNORECASE)
 class Answer:
     """The response to a request for an upgrade, in bytes. After `opened` frames follow; else the connection is closed."""
 
+    status: HTTPStatus
     wire: bytes
-    opened: bool
+
+    @property
+    def opened(self) -> bool:
+        return self.status is HTTPStatus.SWITCHING_PROTOCOLS
 
 
 def asks_upgrade(head: bytes) -> bool:
@@ -53,7 +57,7 @@ def answer(head: bytes, origins: Sequence[str]) -> Answer:
         response = library.accept(request)
     else:
         response = library.reject(HTTPStatus.FORBIDDEN, "Pages of this origin may not connect.\n")
-    return Answer(response.serialize(), response.status_code == HTTPStatus.SWITCHING_PROTOCOLS)
+    return Answer(HTTPStatus(response.status_code), response.serialize())
 
 
 def refusal(status: HTTPStatus, text: str, retry_after_s: int = 0) -> Answer:
@@ -64,7 +68,7 @@ def refusal(status: HTTPStatus, text: str, retry_after_s: int = 0) -> Answer:
     )
     if retry_after_s:
         headers["Retry-After"] = str(retry_after_s)
-    return Answer(Response(status.value, status.phrase, headers, body).serialize(), opened=False)
+    return Answer(status, Response(status.value, status.phrase, headers, body).serialize())
 
 
 def is_allowed(headers: Headers, origins: Sequence[str]) -> bool:

@@ -123,7 +123,7 @@ class Guest(asyncio.Protocol):
         answer = handshake.answer(head, hub.listener.origins)
         if not answer.opened:
             hub.refused("handshake")
-            return web.Response(status=HTTPStatus.BAD_REQUEST, text="The WebSocket cannot be opened.\n")
+            return web.Response(status=answer.status, text="The WebSocket cannot be opened.\n")
         tail = _Tail()
         handler.set_parser(tail)  # type: ignore[arg-type]  # duck-typed by aiohttp: it calls feed_data and feed_eof alone
         # As if the connection had been lost, but without the transport, so that aiohttp cannot close it.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import config
 import telemetry
 from auth.identity import Admission
-from gateway import limits, outbox, proxy, reader, tls, wheel
+from gateway import flusher, limits, proxy, reader, tls, wheel
 from protocol import connection, messages
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Hub:
         self.proxy_protocol = listener.client_address == "proxy-protocol"
         self.terms = connection.Terms(limit.frame_bytes, limit.hello_timeout_s, limit.heartbeat_s)
         self.wheel = wheel.Wheel(clock())
-        self.flusher = outbox.Flusher(self.loop, limit.outbox_bytes, counters, clock)
+        self.flusher = flusher.Flusher(self.loop, limit.outbox_bytes, counters, clock)
         reader.quiet.setLevel(logging.WARNING)
         self.readers = reader.Readers(limit.frame_bytes)
         self.rate = _rate(limit.connection_commands_s, limits.COMMAND_BURST)

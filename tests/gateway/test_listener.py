@@ -76,9 +76,13 @@ async def test_a_kept_connection_whose_upgrade_is_refused_is_told_so() -> None:
     async with world.running() as node, aiohttp.ClientSession(f"http://127.0.0.1:{node.port}") as http:
         async with http.get("/") as response:
             await response.read()
-        with pytest.raises(aiohttp.WSServerHandshakeError) as raised:
-            await http.ws_connect("/ws", protocols=["other"])
-        assert raised.value.status == 400
+        for protocol, origin, status in (
+            ("other", None, 400),
+            (world.SUBPROTOCOL, "https://evil.example.org", 403),
+        ):
+            with pytest.raises(aiohttp.WSServerHandshakeError) as raised:
+                await http.ws_connect("/ws", protocols=[protocol], origin=origin)
+            assert raised.value.status == status
 
 
 async def test_the_operators_port_gives_metrics_and_says_what_is_wrong() -> None:
@@ -285,6 +289,7 @@ async def test_https_is_served_on_the_same_port(tmp_path: Path) -> None:
             assert isinstance(codec.decode_server(await client.receive_bytes()), messages.Welcome)
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
 async def test_tls_older_than_1_2_and_plain_text_are_refused_and_leave_nothing_behind(tmp_path: Path) -> None:
     old = trusting()
     old.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED

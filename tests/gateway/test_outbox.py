@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import telemetry
-from gateway import outbox
+from gateway import flusher, outbox
 from protocol import codec, codes, messages
 
 LIMIT = 256 * 1024
@@ -71,10 +71,10 @@ class Transport(asyncio.WriteTransport):
 class Device:
     """An outbox, its connection and its transport."""
 
-    def __init__(self, limit: int = LIMIT, flusher: outbox.Flusher | None = None, loop: Loop | None = None) -> None:
+    def __init__(self, limit: int = LIMIT, sharing: flusher.Flusher | None = None, loop: Loop | None = None) -> None:
         self.loop = loop or Loop()
         self.counters = telemetry.Telemetry()
-        self.flusher = flusher or outbox.Flusher(self.loop, limit, self.counters, lambda: 7.0)  # type: ignore[arg-type]
+        self.flusher = sharing or flusher.Flusher(self.loop, limit, self.counters, lambda: 7.0)  # type: ignore[arg-type]
         self.transport = Transport()
         self.log: list[object] = []
         self.outbox = outbox.Outbox(self.flusher, self.transport, self)
@@ -160,7 +160,7 @@ def test_a_single_frame_stays_bare() -> None:
 def test_members_of_a_group_are_written_the_same_bytes_object() -> None:
     loop = Loop()
     first = Device(loop=loop)
-    others = [Device(flusher=first.flusher, loop=loop) for _ in range(3)]
+    others = [Device(sharing=first.flusher, loop=loop) for _ in range(3)]
     for each in (first, *others):
         each.outbox.offer(frame(1), 1)
         each.outbox.offer(frame(2), 1)
@@ -322,7 +322,7 @@ def test_a_final_close_has_no_hint() -> None:
 def test_a_session_that_fails_when_it_hears_of_room_harms_no_other_device() -> None:
     loop = Loop()
     first = Device(loop=loop)
-    second = Device(flusher=first.flusher, loop=loop)
+    second = Device(sharing=first.flusher, loop=loop)
 
     def fail() -> None:
         raise RuntimeError("the session is gone")
