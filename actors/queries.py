@@ -114,9 +114,9 @@ class _Gone:
 
 
 def _is_gone(item: records.Item, now: int) -> bool:
-    if 0 < item.event.expires_at <= now:
-        return True
-    return item.fold is not None and events.decode_fold(item.fold).deleted
+    """Whether a message has expired, erased by now or not. (One deleted for everyone stays an item: people are shown that there
+    was one, and whose.)"""
+    return 0 < item.event.expires_at <= now
 
 
 def _history_item(rid: int, stream: bytes, item: records.Item) -> bytes:

@@ -795,7 +795,7 @@ class HistoryItem(Frame, tag=117):
 
 
 class Gone(Frame, tag=118):
-    """The seqs first..last hold nothing to show any more (deleted, expired or hidden)."""
+    """The seqs first..last hold nothing to show any more (expired, or hidden by oneself)."""
 
     stream: StreamId
     first: Seq
