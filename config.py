@@ -45,7 +45,7 @@ class Node:
     folder: Path = setting(Path("data"), "Database, lock and command socket of this node. One node at a time locks the folder.")
     stop_timeout_s: float = setting(
         10.0,
-        "On a stop, how long queued frames may take to leave before the connections are cut.",
+        "On a stop, how long what was taken may take to be answered, and to leave, before the connections are cut.",
         "seconds",
         at_least=0,
         at_most=600,

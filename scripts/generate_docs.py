@@ -1,4 +1,5 @@
-"""Write docs/protocol.md, docs/asyncapi.json and tests/vectors/ from the structs of the protocol.
+"""Write docs/protocol.md, docs/asyncapi.json and tests/vectors/ from the structs of the protocol, and the settings in
+docs/operations.md from where they are declared.
 
 python -m scripts.generate_docs           write what has changed
 python -m scripts.generate_docs --check   write nothing; exit with 1 when a file is stale, missing or left over
@@ -11,10 +12,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from scripts import asyncapi, meanings, reference, vectors
+from scripts import asyncapi, meanings, operations, reference, vectors
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = ROOT / "docs" / "protocol.in.md"
+OPERATIONS = ROOT / "docs" / "operations.md"
 VECTORS = ROOT / "tests" / "vectors"
 
 
@@ -32,6 +34,7 @@ def generate() -> dict[Path, str]:
     files = {
         ROOT / "docs" / "protocol.md": reference.document(TEMPLATE.read_text("utf-8")),
         ROOT / "docs" / "asyncapi.json": _pretty(asyncapi.document()),
+        OPERATIONS: operations.document(OPERATIONS.read_text("utf-8")),
         **{VECTORS / name: _lines(entries) for name, entries in vectors.files().items()},
     }
     if unused := meanings.unused():

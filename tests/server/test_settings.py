@@ -1,0 +1,48 @@
+"""Every setting is honoured: what nobody reads is not offered."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import config
+import settings
+
+pytestmark = pytest.mark.source
+
+ROOT = Path(__file__).resolve().parents[2]
+DECLARING = {"config.py", "settings.py"}
+CALCULATING = {"connection_limit"}
+"""What `config` makes of settings for others, beyond checking that they are possible."""
+KEYS = [*config.describe(), *settings.declared(config.JwtIssuer, "jwt")]
+NAMES = {"limits": {"limits", "limit"}, "jwt": {"each"}}
+"""Names under which the code holds a section, where it is not the section's own."""
+
+
+def read() -> Iterator[tuple[str, str]]:
+    """(name of the object, attribute) of every attribute that the product reads."""
+    # Checking a value is not honouring it, so what declares settings does not count.
+    for room in ("*.py", "actors/*.py", "auth/*.py", "gateway/*.py"):
+        for path in ROOT.glob(room):
+            tree = ast.parse(path.read_text("utf-8"))
+            if path.name in DECLARING:
+                tree = ast.Module([each for each in tree.body if getattr(each, "name", "") in CALCULATING], [])
+            for found in ast.walk(tree):
+                if isinstance(found, ast.Attribute) and isinstance(found.ctx, ast.Load):
+                    yield ast.unparse(found.value).rpartition(".")[2].lstrip("_"), found.attr
+
+
+READ = set(read())
+
+
+@pytest.mark.parametrize("each", KEYS, ids=[each.key for each in KEYS])
+def test_a_setting_is_read_by_something(each: settings.Setting) -> None:
+    names = NAMES.get(each.section, set()) | {each.section}
+    assert any((name, each.name) in READ for name in names)
+
+
+def test_a_setting_that_nobody_reads_would_be_found() -> None:
+    assert ("limits", "heartbeat_ms") not in READ
