@@ -45,6 +45,7 @@ class Client(Line):
         self.removed: list[tuple[bytes, int, int]] = []
         self.watchers: list[Callable[[Applied], None]] = []
         self.timers: dict[bytes, int] = {}
+        self.asked: dict[bytes, dict[int, int]] = {}
         self.welcome = Record("none", {})
         self.looked_at: bytes | None = None
         self.watched: set[int] = set()
@@ -204,7 +205,9 @@ class Client(Line):
             case "Sent" if record.rid in self.memory.commands:
                 command, _ = self.memory.commands.pop(record.rid)
                 stream = own.stream_of(command, self.user, self.device)
-                event = own.event_of(command, record, self.user, self.device, self.timers.get(stream, 0))
+                event = own.event_of(
+                    command, record, self.user, self.device, self.timers.get(stream, 0), self.asked.get(stream, {})
+                )
                 self.inbox.sent(stream, record.seq, event)
             case "Done" | "Error" if not record.fields.get("temporary"):
                 self.memory.commands.pop(record.rid, None)
@@ -231,6 +234,8 @@ class Client(Line):
     def _apply(self, applied: Applied) -> None:
         if applied.event.kind == "TimerChanged":
             self.timers[applied.stream] = applied.event.seconds
+        elif applied.event.kind == "JoinRequested":
+            self.asked.setdefault(applied.stream, {})[applied.event.sender] = applied.event.invite
         elif applied.event.kind == "Joined":
             self.inbox.start(applied.event.stream, applied.event.seq - 1)
         self.applied.append(applied)

@@ -51,15 +51,16 @@ def stream_of(command: Record, user: int, device: int) -> bytes:
     return stream
 
 
-def event_of(command: Record, sent: Record, user: int, device: int, timer: int) -> Record:
-    """The event of `command`, by its answer. `timer`: the seconds in force in its stream."""
+def event_of(command: Record, sent: Record, user: int, device: int, timer: int, asked: dict[int, int]) -> Record:
+    """The event of `command`, by its answer. `timer`: the seconds in force in its stream. `asked`: who asked to join it, and
+    by which link."""
     common = {"n": sent.n, "time": sent.time, "sender": user, "device": device, "counter": command.counter}
-    name, values = _of(command, sent, timer)
+    name, values = _of(command, sent, timer, asked)
     shape = EVENTS.by_name[name]
     return Record(name, shape.defaults | common | {key: values[key] for key in shape.fields if key in values})
 
 
-def _of(command: Record, sent: Record, timer: int) -> tuple[str, dict[str, Any]]:
+def _of(command: Record, sent: Record, timer: int, asked: dict[int, int]) -> tuple[str, dict[str, Any]]:
     fields = dict(command.fields)
     expires = sent.time + 1000 * timer if timer else 0
     match command.kind:
@@ -76,7 +77,7 @@ def _of(command: Record, sent: Record, timer: int) -> tuple[str, dict[str, Any]]
         case "Join":
             return "MemberJoined", {"user": 0, "invite": 0}
         case "AnswerJoin":
-            return ("MemberJoined" if command.accept else "JoinRefused"), fields
+            return ("MemberJoined" if command.accept else "JoinRefused"), fields | {"invite": asked.get(command.user, 0)}
         case "RenameDevice":
             return "DeviceRenamed", fields | {"renamed": command.device}
         case "RevokeDevice":
