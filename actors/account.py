@@ -16,7 +16,7 @@ from actors.owner import Owner
 from actors.state import account, log
 from auth import names
 from protocol import codes, events, ids, messages
-from storage import errors, records
+from storage import errors
 
 #: Seconds after which a deletion that the store did not take is tried again.
 END_AGAIN_S = 1.0
@@ -114,8 +114,8 @@ class Account(Owner):
                 await self._require_device(frame.device)
                 await services.store.rename_device(user, frame.device, frame.name)
             case messages.RevokeDevice():
-                # One that is gone already is no error: a repeat finds its own work done.
-                await services.store.revoke_device(user, frame.device)
+                if not await services.store.revoke_device(user, frame.device):
+                    raise codes.Refused(codes.NOT_ALLOWED)
             case messages.DeleteAccount():
                 await services.admitter.confirm_deletion(user, frame.confirmation)
             case _:
