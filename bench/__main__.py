@@ -92,7 +92,13 @@ def _parameter(text: str) -> tuple[str, int]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    listed = "\n".join(f"  {each.name:8} {each.what}; rate: {each.rate}" for each in WORKLOADS.values())
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description=__doc__,
+        epilog=f"workloads (each is described in bench/workloads/):\n{listed}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("workload", choices=[*WORKLOADS, ALL], help="what to measure; all: everything, for the README")
     parser.add_argument("--seconds", type=float, help="how long to measure, in each run (default: the workload's own)")
     parser.add_argument("--runs", type=int, help=f"runs, of which the medians are shown (default: 1; of all: {RUNS_OF_ALL})")

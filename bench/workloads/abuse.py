@@ -22,8 +22,9 @@ import asyncio
 import contextlib
 import functools
 import itertools
+import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from bench import generators, pairs, percentiles, result, show, wire, workload
@@ -44,21 +45,23 @@ SPEECH_EVERY_S = 2.0
 #: Sent to those who do not read, at first: twice what a device is given without acknowledging it (256 KiB).
 FILL_BYTES = 8192
 FILL = 64
-#: Frames of one flooder in one write, how many such writes are different, and seconds between two: 20,000 frames a second of
-#: each flooder, a hundred times what it may. Seconds until it comes back when it was closed.
+#: Frames of one flooder in one write, and seconds between two: 20,000 frames a second of each flooder, a hundred times what it
+#: may. Seconds until it comes back when it was closed.
 VOLLEY = 100
-VOLLEYS = 20
 VOLLEY_EVERY_S = 0.005
 BACK_AFTER_S = 0.2
+_COUNTER = struct.Struct(">Q")
 PHASES = ("alone", "reading", "slow", "flood")
 
 
 class Flooder(wire.Client):
-    """Sends without end to the note to itself, from a store of messages: making them must not take the generator's time."""
+    """Sends without end to the note to itself. A volley is one buffer in which only the counters change: making messages must
+    not take the generator's time."""
 
-    __slots__ = ("_volleys", "over")
+    __slots__ = ("_counters_at", "_volley", "over")
 
-    _volleys: Iterator[bytes]
+    _volley: bytearray
+    _counters_at: range
     over: asyncio.Future[None]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -70,17 +73,21 @@ class Flooder(wire.Client):
             self.over.set_result(None)
 
     def load(self) -> None:
-        """Make as many messages as the node may ever accept of it in one phase; what comes round again is refused anyway."""
-        stream, body = ids.direct_stream(self.user, self.user), wire.body()
-        first = range(self.counter, self.counter + VOLLEYS * VOLLEY, VOLLEY)
-        sends = [[messages.Send(1, start + each, stream, body) for each in range(1, VOLLEY + 1)] for start in first]
-        self._volleys = itertools.cycle([b"".join([wire.masked(codec.encode(send)) for send in volley]) for volley in sends])
+        """Make the volley. A counter of today's clock is a uint 64 of msgpack: 8 bytes, big-endian."""
+        stream = ids.direct_stream(self.user, self.user)
+        message = wire.masked(codec.encode(messages.Send(1, self.counter, stream, wire.body())))
+        self._volley = bytearray(message * VOLLEY)
+        at = message.index(_COUNTER.pack(self.counter))
+        self._counters_at = range(at, len(self._volley), len(message))
 
     def shoot(self) -> bool:
         """One volley, unless the socket takes no more: a flooder's own memory is not what is measured."""
-        if self.transport.get_write_buffer_size() > 1 << 16:
+        if self.transport.is_closing() or self.transport.get_write_buffer_size() > 1 << 16:
             return False
-        self.transport.write(next(self._volleys))
+        for at in self._counters_at:
+            self.counter += 1
+            _COUNTER.pack_into(self._volley, at, self.counter)
+        self.transport.write(bytes(self._volley))
         return True
 
 
