@@ -38,6 +38,7 @@ class Reader:
         """Events first..last have been committed. True: offer them now (then call `offered_to`, or `refused`)."""
         if last > self.head:
             self.head = last
+            self.intervals = None  # the user may have gone and come since
         if not self.live or last <= self.offered:
             return False
         if first == self.offered + 1 and last - self.acked <= WINDOW_EVENTS and self._bytes + size <= WINDOW_BYTES:
@@ -48,6 +49,7 @@ class Reader:
     def has_more(self, last: int) -> bool:
         """The stream goes on to `last`, and nobody offered that. Whether there is anything to be read."""
         self.head = max(self.head, last)
+        self.intervals = None
         if self.offered < self.head:
             self.live = False
         return not self.live
