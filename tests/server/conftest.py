@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.program import Program, running
+from tests.server.program import Program, people, running
 
 
 @pytest.fixture
@@ -20,4 +20,12 @@ def folder(tmp_path: Path) -> Path:
 def program(folder: Path) -> Iterator[Program]:
     """A running node."""
     with running(folder) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """A running node for all tests of a file that leave it as they find it. It has the user asha."""
+    with running(tmp_path_factory.mktemp("shared") / "data") as started:
+        people(started, "asha")
         yield started

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import ssl
@@ -12,10 +13,13 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import msgpack
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
+
+import server
 
 ROOT = Path(__file__).resolve().parents[2]
 SUBPROTOCOL = "kith.v1.msgpack"
@@ -40,11 +44,28 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def command(folder: Path, *words: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
-    """Run one command to its end."""
+    """Run one command to its end, within this process: starting Python takes longer than any of them. (Not for `run`.)"""
+    out, err = io.StringIO(), io.StringIO()
+    arguments = ["--folder", str(folder), *words]
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        mock.patch.object(sys, "stdin", io.StringIO(stdin)),
+        mock.patch.dict(os.environ, environment(**env), clear=True),
+    ):
+        try:
+            status = server.main(arguments)
+        except SystemExit as ended:  # argparse
+            status = int(ended.code or 0)
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
+
+
+def process(folder: Path, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run one command to its end, as a process of its own."""
     return subprocess.run(
         [sys.executable, "server.py", "--folder", str(folder), *words],
         cwd=ROOT,
-        env=environment(**env),
+        env=environment(),
         input=stdin,
         capture_output=True,
         text=True,

@@ -27,6 +27,7 @@ from tests.server.program import (
     Program,
     command,
     people,
+    process,
     running,
 )
 
@@ -48,7 +49,7 @@ def test_check_config_names_file_key_and_reason_of_everything_that_is_wrong(fold
     assert f"{file}: limits.heartbeat_s: must be 1 to 600 seconds, is 0" in found.stderr
     assert f"{file}: lgo: unknown key; did you mean log?" in found.stderr
     assert "environment: KITH_LOG_LEVEL: log.level: must be one of" in found.stderr
-    assert command(folder, "run").returncode == 2
+    assert process(folder, "run").returncode == 2
 
 
 def test_check_config_shows_what_would_be_in_force_and_no_secret(folder: Path) -> None:
@@ -79,7 +80,7 @@ def test_check_config_finds_what_only_a_start_would_find(folder: Path) -> None:
 
 
 def test_help_explains_exit_status_files_and_every_setting() -> None:
-    told = command(Path("none"), "--help").stdout
+    told = process(Path("none"), "--help").stdout
     for word in ("exit status", "kith.toml", "SIGHUP", "KITH_", "restore"):
         assert word in told
     everything = command(Path("none"), "check-config", "--all").stdout
@@ -91,7 +92,7 @@ def test_help_explains_exit_status_files_and_every_setting() -> None:
 
 def test_an_added_user_logs_in_though_registration_is_closed(folder: Path) -> None:
     with running(folder, "auth.registration=closed") as program, Device(program.url) as device:
-        people(program, "asha")
+        assert process(folder, "user", "add", "asha", stdin=f"{PASSWORD}\n").returncode == 0
         assert device.login("asha")[0] == WELCOME
         with Device(program.url) as stranger:
             refused = stranger.hello(BY_REGISTRATION, "ben", PASSWORD, bytes(16), "phone")
@@ -186,13 +187,13 @@ def test_status_tells_connections_and_problems(program: Program) -> None:
     "line",
     [b"\n", b"{}\n", b"not json\n", b'{"command": "status", "more": 1}\n', b'{"command": "halt"}\n', b"x" * 40_000 + b"\n"],
 )
-def test_what_is_no_command_is_answered_and_the_node_goes_on(program: Program, line: bytes) -> None:
+def test_what_is_no_command_is_answered_and_the_node_goes_on(shared: Program, line: bytes) -> None:
     with socket.socket(socket.AF_UNIX) as raw:
-        raw.connect(str(program.folder / "kith.sock"))
+        raw.connect(str(shared.folder / "kith.sock"))
         raw.sendall(line)
         answer = raw.makefile("rb").readline()
     assert "not a command" in json.loads(answer)["error"]
-    assert command(program.folder, "status").returncode == 0
+    assert command(shared.folder, "status").returncode == 0
 
 
 # --- data -------------------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from tests.server.program import (
     Program,
     command,
     people,
+    process,
     running,
 )
 
@@ -63,7 +64,7 @@ def test_a_later_run_keeps_the_configuration(folder: Path) -> None:
 def test_data_without_its_configuration_is_not_given_another_secret(program: Program) -> None:
     assert program.stop() == 0
     (program.folder / "kith.toml").unlink()
-    refused = command(program.folder, "run", *SETS)
+    refused = process(program.folder, "run", *SETS)
     assert refused.returncode == 2
     assert "holds data but no kith.toml" in refused.stderr
     assert not (program.folder / "kith.toml").exists()
@@ -76,7 +77,7 @@ def one_line(text: str) -> str:
 
 
 def test_a_second_node_on_the_same_folder_is_refused_in_one_line(program: Program) -> None:
-    refused = command(program.folder, "run", *SETS)
+    refused = process(program.folder, "run", *SETS)
     assert refused.returncode == 1
     assert "is in use by another node" in one_line(refused.stderr)
     with Device(program.url) as device:  # and the first one goes on
@@ -87,7 +88,7 @@ def test_a_port_that_is_taken_is_named_in_one_line(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
         for key in ("listener.port", "internal.port"):
-            refused = command(folder, "run", *SETS, "--set", f"{key}={port}")
+            refused = process(folder, "run", *SETS, "--set", f"{key}={port}")
             assert refused.returncode == 1
             assert str(port) in one_line(refused.stderr)
     with running(folder):
@@ -99,24 +100,24 @@ def test_a_database_that_is_none_and_one_of_a_newer_program_are_refused_in_one_l
     with sqlite3.connect(program.folder / "kith.db") as database:
         database.execute("PRAGMA user_version = 1000")
     database.close()
-    newer = command(program.folder, "run", *SETS)
+    newer = process(program.folder, "run", *SETS)
     assert newer.returncode == 1
     assert "run the newer program" in one_line(newer.stderr)
     (program.folder / "kith.db").write_bytes(b"no database at all, but long enough to be looked at" * 100)
-    damaged = command(program.folder, "run", *SETS)
+    damaged = process(program.folder, "run", *SETS)
     assert damaged.returncode == 1
     assert "not a database" in one_line(damaged.stderr)
 
 
 def test_an_address_that_others_reach_is_refused_without_tls(folder: Path) -> None:
-    refused = command(folder, "run", *SETS, "--set", "listener.host=0.0.0.0")
+    refused = process(folder, "run", *SETS, "--set", "listener.host=0.0.0.0")
     assert refused.returncode == 2
     assert "listener.host" in one_line(refused.stderr)
     assert "tls_certificate" in refused.stderr
 
 
-def test_the_limit_of_open_files_is_raised_to_the_hard_one(program: Program) -> None:
-    limits = Path(f"/proc/{program.process.pid}/limits").read_text()
+def test_the_limit_of_open_files_is_raised_to_the_hard_one(shared: Program) -> None:
+    limits = Path(f"/proc/{shared.process.pid}/limits").read_text()
     soft, hard = next(line.split()[3:5] for line in limits.splitlines() if line.startswith("Max open files"))
     assert soft == hard
 
@@ -244,23 +245,22 @@ def test_sighup_takes_a_new_certificate_and_keeps_the_old_one_when_the_new_one_i
 def test_a_certificate_that_cannot_be_used_refuses_the_start_and_names_its_files(folder: Path, tmp_path: Path) -> None:
     pem, key = certificate(tmp_path, "first")
     pem.write_text("broken")
-    refused = command(folder, "run", *SETS, "--set", f"listener.tls_certificate={pem}", "--set", f"listener.tls_key={key}")
+    refused = process(folder, "run", *SETS, "--set", f"listener.tls_certificate={pem}", "--set", f"listener.tls_key={key}")
     assert refused.returncode == 2
     assert str(pem) in one_line(refused.stderr)
 
 
 @pytest.mark.parametrize("name", ["kith_storage_healthy 1.0", "kith_writer_queue 0.0", "kith_devices_behind 0.0"])
-def test_the_gauges_of_an_idle_node_tell_what_is_so(program: Program, name: str) -> None:
-    assert name in program.metrics()
+def test_the_gauges_of_an_idle_node_tell_what_is_so(shared: Program, name: str) -> None:
+    assert name in shared.metrics()
 
 
-def test_commits_and_reads_are_measured(program: Program) -> None:
-    people(program, "asha")
-    with Device(program.url) as device:
+def test_commits_and_reads_are_measured(shared: Program) -> None:
+    with Device(shared.url) as device:
         device.login("asha")
         device.note(1, "hi")
         device.until(SENT)
-    told = program.metrics()
+    told = shared.metrics()
     for name in ("commit_seconds", "commit_appends", "append_seconds", "read_seconds"):
         count = next(line for line in told.splitlines() if line.startswith(f"kith_{name}_count"))
         assert float(count.split()[1]) >= 1

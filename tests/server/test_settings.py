@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 import config
 import settings
+import telemetry
 
 pytestmark = pytest.mark.source
 
@@ -46,3 +48,12 @@ def test_a_setting_is_read_by_something(each: settings.Setting) -> None:
 
 def test_a_setting_that_nobody_reads_would_be_found() -> None:
     assert ("limits", "heartbeat_ms") not in READ
+
+
+def test_every_metric_that_the_manual_alerts_on_exists() -> None:
+    named = set(re.findall(r"\bkith_[a-z0-9_]+", (ROOT / "docs" / "operations.md").read_text("utf-8")))
+    counts = telemetry.Telemetry()
+    counts.connections_refused["full"] = counts.limited["attempts"] = 1
+    there = set(re.findall(r"^# TYPE (\S+)", counts.exposition().decode(), re.MULTILINE))
+    assert named
+    assert {each.removesuffix("_bucket") for each in named} <= there
