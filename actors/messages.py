@@ -66,11 +66,15 @@ class Persisted:
 
 @dataclass(slots=True)  # not frozen: made for every message
 class Persist:
-    """Make these writes durable, in order; then tell `owner` (None: nobody) `Persisted(token, outcomes)`."""
+    """Make these writes durable, in order; then tell `owner` (None: nobody) `Persisted(token, outcomes)`.
+
+    An owner decides on top of appends that are still under way. `life` counts the times that it has loaded: when an append of
+    one life is not stored, no later append of that life is, whatever stands in the store by then."""
 
     writes: Sequence[records.Write]
     owner: ActorRef[Any] | None = None
     token: Any = None
+    life: int = 0
 
 
 # --- to the fan-out ---------------------------------------------------------------------------------------------------

@@ -347,13 +347,13 @@ class Owner(Actor):
             writes.append(self.state.snapshot())
         writes.extend(self.marks(batch))
         self._under_way.append(batch)
-        self.services.whereis("writer").tell_committed(Persist(writes, self.actor_ref))
+        self.services.whereis("writer").tell_committed(Persist(writes, self.actor_ref, None, self._life))
 
     def write_snapshot(self) -> None:
         """Store a snapshot before one is due, without an event."""
         self._flush()  # a snapshot is of all that was decided
         self._under_way.append([])
-        self.services.whereis("writer").tell_committed(Persist([self.state.snapshot()], self.actor_ref))
+        self.services.whereis("writer").tell_committed(Persist([self.state.snapshot()], self.actor_ref, None, self._life))
 
     def persisted(self, message: Persisted) -> None:
         batch = self._releasing = self._under_way.popleft()

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from actors.messages import Persist, Persisted
 from actors.runtime.actor import Actor
 from actors.runtime.errors import ActorDeadError
+from actors.runtime.ref import ActorRef
 from actors.services import Services
 from storage import records
 
@@ -28,6 +29,7 @@ class _Commit:
 
 
 _COMMIT = _Commit()
+_BROKEN = records.Outcome(records.Result.CONFLICT, "what it builds on was not stored")
 
 
 class Writer(Actor):
@@ -43,6 +45,8 @@ class Writer(Actor):
         self._waiting: list[Persist] = []
         self._count = 0
         self._busy = False
+        #: Streams of which an append was not stored: by whom, and in which of the owner's lives.
+        self._broken: dict[bytes, tuple[ActorRef[Any] | None, int]] = {}
         #: When the oldest of those that wait came (the runtime's clock).
         self._since = 0.0
 
@@ -51,6 +55,9 @@ class Writer(Actor):
             if self._count >= MAX_WAITING:
                 refused = records.Outcome(records.Result.FAILED, "the writer is too far behind")
                 _tell(message, [refused] * len(message.writes))
+                return
+            if self._broken and self._builds_on_nothing(message):
+                _tell(message, [_BROKEN] * len(message.writes))
                 return
             if not self._waiting:
                 self._since = self.actor_ref.runtime.clock()
@@ -101,8 +108,38 @@ class Writer(Actor):
         for persist in batch:
             end = position + len(persist.writes)
             _tell(persist, outcomes[position:end])
+            if end > position and outcomes[position].result is not records.Result.STORED:
+                self._break(persist)
             position = end
         self._commit()
+
+    def _break(self, persist: Persist) -> None:
+        """An append was not stored: nor is what its owner decided on top of it."""
+        write = persist.writes[0]
+        if not isinstance(write, records.Append):
+            return
+        self._broken[write.stream] = (persist.owner, persist.life)
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            if self._builds_on_nothing(each):
+                self._count -= len(each.writes)
+                _tell(each, [_BROKEN] * len(each.writes))
+            else:
+                self._waiting.append(each)
+
+    def _builds_on_nothing(self, persist: Persist) -> bool:
+        """Whether it was decided on top of an append that was not stored. An owner that has loaded since is on firm ground."""
+        write = persist.writes[0] if persist.writes else None
+        if not isinstance(write, records.Append):
+            return False
+        broken = self._broken.get(write.stream)
+        if broken is None:
+            return False
+        owner, life = broken
+        if persist.owner is owner and persist.life == life:
+            return True
+        del self._broken[write.stream]
+        return False
 
 
 def _tell(persist: Persist, outcomes: Sequence[records.Outcome]) -> None:

@@ -29,7 +29,8 @@ class LogStore(Protocol):
         Writes of one stream are applied in batch order; order between streams is free. An `Append`
         - with epoch below the stream's is FENCED; a higher one becomes the stream's;
         - whose events already stand at those seqs with equal bytes (as itself erases them) is STORED (a repeat);
-        - whose first_seq is not head + 1 otherwise is CONFLICT.
+        - whose first_seq is not head + 1 otherwise is CONFLICT;
+        - behind one of the same stream in the batch that was not stored is CONFLICT: it was decided on top of that.
         One bad write does not spoil the others: they are tried again apart. Never raises for the store's
         own trouble: that is FAILED (definite) or UNKNOWN."""
         ...

@@ -19,6 +19,8 @@ from storage.sqlite import connection, feed, statements
 MOST_HEADS = 16_384
 
 _REPEAT = records.STORED
+#: Its first_seq may even fit, when somebody else's events took those seqs.
+_BROKEN = records.Outcome(records.Result.CONFLICT, "what it builds on was not stored")
 _MESSAGE = records.MESSAGE_KIND
 _CHANGE = records.FIRST_CHANGE_KIND
 
@@ -83,9 +85,13 @@ class Ledger:
         """Apply a batch in order. Fences, conflicts and repeats are outcomes; whatever raises spoils the transaction."""
         pending = Pending()
         outcomes = []
+        broken: set[bytes] = set()
         for write in batch:
             if isinstance(write, records.Append):
-                outcomes.append(self._append(write, pending))
+                outcome = self._append(write, pending) if write.stream not in broken else _BROKEN
+                if outcome.result is not records.Result.STORED:
+                    broken.add(write.stream)
+                outcomes.append(outcome)
                 continue
             self._note(write, pending)
             outcomes.append(records.STORED)

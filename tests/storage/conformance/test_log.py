@@ -110,6 +110,15 @@ async def test_a_repeat_by_a_newer_owner_raises_the_epoch(store: interfaces.Stor
     assert (await store.load(DIRECT)).epoch == 2
 
 
+async def test_nothing_is_stored_on_top_of_what_was_not(store: interfaces.Store) -> None:
+    """Seq 2 was taken by an append that came late: what was decided on top of one's own seq 2 must not follow it."""
+    await make.stored(store, append(DIRECT, 1, event(b"a")), append(DIRECT, 2, event(b"late")))
+    found = await make.results(store, append(DIRECT, 2, event(b"b")), append(DIRECT, 3, event(b"on top of b")))
+    assert found == [CONFLICT, CONFLICT]
+    assert await make.whole(store, DIRECT) == [(1, b"a"), (2, b"late")]
+    await make.stored(store, append(DIRECT, 3, event(b"c")))
+
+
 async def test_one_bad_write_does_not_spoil_the_others(store: interfaces.Store) -> None:
     await make.stored(store, append(GROUP, 1, event(b"x"), epoch=2))
     found = await make.results(
