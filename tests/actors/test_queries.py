@@ -1,0 +1,111 @@
+"""What the store answers: pages that meet, lists that count right, and nothing of others."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from protocol import codes, events, ids, messages
+from protocol.events import Audience, Privacy, Profile
+from tests.actors.world import ASHA, BEN, CARA, World, direct, text
+
+S = direct(ASHA, BEN)
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+async def test_pages_meet_and_show_every_item_once(world: World, newest_first: bool) -> None:
+    asha, ben = await world.known(ASHA), await world.known(BEN)
+    for number in range(25):
+        await asha.done(messages.Send, S, text(str(number)))
+        await asha.done(messages.React, S, 1, f"{number}")
+    start, pages = 0, 0
+    while True:
+        end = await ben.ask(messages.FetchHistory, S, start, newest_first, 7)
+        pages += 1
+        assert isinstance(end, messages.PageEnd)
+        if not end.more:
+            break
+        assert isinstance(end.next, int)
+        start = end.next
+    seqs = [item.seq for item in ben.all(messages.HistoryItem)]
+    assert len(seqs) == len(set(seqs)) == 25
+    assert seqs == sorted(seqs, reverse=newest_first)
+    assert pages == 4
+
+
+async def test_hidden_cleared_and_expired_are_neither_shown_nor_forwarded(world: World) -> None:
+    asha, ben = await world.known(ASHA), await world.known(BEN)
+    for number in range(3):
+        await asha.done(messages.Send, S, text(str(number)))
+    await ben.done(messages.Clear, S, 1)
+    await ben.done(messages.Hide, S, (2,))
+    await asha.done(messages.SetTimer, S, 10)
+    expires = await asha.done(messages.Send, S, text("soon gone"))
+    await world.advance(11)
+    own = direct(BEN, BEN)
+    for seq in (1, 2, expires.seq):
+        assert await ben.refused(messages.Forward, own, S, seq) is codes.GONE
+    await ben.done(messages.Forward, own, S, 3)
+    await ben.ask(messages.FetchHistory, S)
+    shown = [events.decode(item.event) for item in ben.all(messages.HistoryItem) if item.stream == S]
+    assert [event.counter for event in shown if isinstance(event, events.Message)] == [3]
+
+
+async def test_unread_and_mentions_are_counted_from_the_own_mark(world: World) -> None:
+    asha, ben = await world.known(ASHA), await world.known(BEN)
+    for number in range(4):
+        await asha.done(messages.Send, S, text(f"{number} ben", BEN))
+    await ben.ask(messages.Read, S, 2)
+    await world.quiet()
+
+    async def row() -> messages.Conversation:
+        ben.frames = [each for each in ben.frames if not isinstance(each, messages.Conversation)]
+        await ben.ask(messages.FetchConversations)
+        (found,) = ben.all(messages.Conversation)
+        return found
+
+    found = await row()
+    assert (found.unread, found.mentions, found.read, found.n) == (2, 2, 2, 4)
+    await ben.done(messages.Send, S, text("I have read it all"))
+    await world.quiet()
+    found = await row()
+    assert (found.unread, found.mentions) == (0, 0)
+
+
+async def test_profiles_are_shown_as_privacy_and_blocks_say(world: World) -> None:
+    asha, ben, cara = [await world.known(user) for user in (ASHA, BEN, CARA)]
+    await ben.done(messages.SetProfile, Profile("Benny"))
+    await ben.done(messages.SetPrivacy, Privacy(profile=Audience.CONTACTS))
+    await cara.done(messages.SetBlock, ASHA, True)
+    await world.quiet()
+    found = await asha.ask(messages.FetchProfiles, (BEN, CARA, 999, BEN))
+    assert isinstance(found, messages.Profiles)
+    assert [(each.user, each.profile) for each in found.profiles] == [(BEN, Profile())]
+    await ben.done(messages.SetContact, ASHA, True)
+    await world.quiet()
+    found = await asha.ask(messages.FindUsers, "b")
+    assert isinstance(found, messages.Profiles)
+    assert [(each.name, each.profile.display) for each in found.profiles] == [("ben", "Benny")]
+
+
+async def test_an_export_has_all_of_ones_own_and_nothing_of_others(world: World) -> None:
+    asha, ben = await world.known(ASHA), await world.known(BEN)
+    await asha.done(messages.Send, S, text("mine"))
+    await ben.done(messages.Send, S, text("not mine"))
+    await asha.done(messages.CreateGroup, "g", (BEN,))
+    group = ids.group_stream(asha.device, asha.counter)
+    await asha.done(messages.Send, group, text("also mine"))
+    cursor = b""
+    while True:
+        end = await asha.ask(messages.Export, cursor)
+        assert isinstance(end, messages.PageEnd)
+        if not end.more:
+            break
+        assert isinstance(end.next, bytes)
+        cursor = end.next
+    parts = asha.all(messages.ExportPart)
+    items = [msgspec.msgpack.decode(part.data, type=messages.HistoryItem) for part in parts if part.name == "message"]
+    decoded = [events.decode(item.event) for item in items]
+    assert {event.sender for event in decoded} == {ASHA}
+    assert len([event for event in decoded if isinstance(event, events.Message)]) == 2
+    assert [part.name for part in parts].count("account") >= 1
