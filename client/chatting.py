@@ -144,7 +144,8 @@ class Chat:
 
     async def _load(self) -> None:
         account = await self.client.account()
-        self.state.load_account(account.state, account.contacts)
+        while not self.state.load_account(account.state, account.contacts):
+            account = await self.client.account()
         for row in await self.client.all_conversations():
             self.state.load_conversation(row)
         for stream, found in list(self.state.streams.items()):
@@ -162,6 +163,10 @@ class Chat:
             members: list[messages.Member] = await self.client.members(stream)
             admin = await self._admin(stream, group, members)
             self.state.load_group(group, members, admin)
+        before = (int.from_bytes(stream, "big") - 1).to_bytes(len(stream), "big")  # the list begins after this one
+        for row in (await self.client.conversations(before, 1)).conversations:
+            if row.stream == stream:
+                self.state.load_conversation(row)
         await self._page(stream, 0)
 
     async def _admin(
@@ -173,8 +178,9 @@ class Chat:
 
     async def _page(self, stream: bytes, start: int) -> None:
         """One page towards the past, from `start` on (0: from the newest)."""
+        asked_at = self.state.stream(stream).head
         page = await self.client.history(stream, start, limit=PAGE)
-        self.state.load_history(stream, page.items, page.next + 1 if page.more else 1)
+        self.state.load_history(stream, page.items, page.next + 1 if page.more else 1, asked_at)
         items = self.state.stream(stream).items
         for gone in page.gone:
             for seq in range(gone.first, gone.last + 1):

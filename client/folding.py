@@ -42,6 +42,7 @@ def items(found: Stream, seq: int, event: events.Event) -> None:
 
 
 def _touch(found: Stream, seq: int, event: events.Edited | events.Deleted | events.Reacted) -> None:
+    found.touched[event.target] = seq
     item = found.items.get(event.target)
     if item is None:
         return  # older than what was loaded; a later page brings it as it is then

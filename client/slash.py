@@ -267,18 +267,18 @@ async def _title(chat: Chat, text: str) -> None:
 async def _invite(chat: Chat, text: str) -> None:
     stream = _group(chat)
     invite = await chat.client.create_invite(stream, approval=text == "ask")
-    code = base64.urlsafe_b64encode(stream + invite.code).decode()
-    chat.view.panel = ["Whoever types this joins" + (" when an admin lets them in" if invite.approval else "") + ":"]
-    chat.view.panel += ["", f"/join {code}"]
+    code = base64.urlsafe_b64encode(stream + invite.code).decode().rstrip("=")
+    who = "asks to be let in" if invite.approval else "joins"
+    chat.view.panel = [f"Whoever types /join and this {who}:", "", code]
 
 
 async def _join(chat: Chat, text: str) -> None:
     try:
-        link = base64.urlsafe_b64decode(_needed(text))
+        link = base64.urlsafe_b64decode(_needed(text) + "=" * (-len(text) % 4))
     except ValueError:
         raise Usage("this is no invite") from None
     stream, code = link[:15], link[15:]
-    if not code or ids.kind(stream) is not ids.Kind.GROUP:
+    if not code or stream[0] != ids.Kind.GROUP:
         raise Usage("this is no invite")
     await chat.client.join(stream, code)
     chat.select(stream)

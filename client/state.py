@@ -41,9 +41,13 @@ class State:
 
     # --- what was fetched ---------------------------------------------------------------------------------------------
 
-    def load_account(self, state: messages.AccountState, contacts: Iterable[messages.Contact]) -> None:
+    def load_account(self, state: messages.AccountState, contacts: Iterable[messages.Contact]) -> bool:
+        """False: events came meanwhile that it does not know of, and it has to be fetched again."""
+        if state.head < self.account.head:
+            return self.account.loaded
         self.account = Account(
             state.head,
+            True,
             state.name,
             state.profile,
             state.privacy,
@@ -51,6 +55,7 @@ class State:
             {contact.user: contact.label for contact in contacts},
             {device.device: device.name for device in state.devices},
         )
+        return True
 
     def load_conversation(self, row: messages.Conversation) -> None:
         """A row of the conversation list."""
@@ -60,7 +65,9 @@ class State:
         if row.head >= found.head:
             found.head, found.n, found.time = row.head, row.n, row.time
             found.read, found.unread, found.mentions = row.read, row.unread, row.mentions
-            found.stale = False
+            found.stale, found.counted = False, True
+        elif not found.counted:
+            found.stale = True  # events came meanwhile that the row does not know of
         if row.last_seq:
             self._load_item(found, row.last_seq, row.last, row.last_fold)
 
@@ -95,11 +102,17 @@ class State:
             group.banned = set(admin.banned)
         self._load_marks(found, state.marks)
 
-    def load_history(self, stream: bytes, items: Sequence[messages.HistoryItem], whole_from: int = 0) -> None:
-        """Items of a page. `whole_from`: with this page, all items from there on are here."""
+    def load_history(
+        self, stream: bytes, items: Sequence[messages.HistoryItem], whole_from: int = 0, asked_at: int | None = None
+    ) -> None:
+        """Items of a page. `whole_from`: with this page, all items from there on are here. `asked_at`: the stream's head here
+        when the page was asked for; the page need not know what came after that."""
         found = self.stream(stream)
         for each in items:
-            self._load_item(found, each.seq, each.event, each.fold)
+            if asked_at is None or found.touched.get(each.seq, 0) <= asked_at:
+                self._load_item(found, each.seq, each.event, each.fold)
+            elif each.seq not in found.items:
+                found.stale = True
         if whole_from and (not found.whole_from or whole_from < found.whole_from):
             found.whole_from = whole_from
 
@@ -174,8 +187,8 @@ class State:
 
     def _count(self, found: Stream, seq: int, event: events.Event) -> None:
         """Unread messages and mentions; own messages move the own mark."""
-        if not found.head and not found.whole_from and seq == 1:
-            found.whole_from = 1
+        if seq == 1 and not found.head:
+            found.whole_from, found.counted = 1, True
         if not isinstance(event, events.Message):
             return
         if event.sender == self.user:

@@ -76,8 +76,11 @@ class Mark:
 class Stream:
     """A conversation or group. `head`, `n`, `time`: as of the newest event. `whole_from`: from this seq on, every item that
     there is, is in `items` (0: not known). `rules_head`: what `timer`, `request_for` and `group` were fetched at.
-    `answered`: the other party of a conversation wrote or accepted, so that nothing is a message request any more.
-    `asked`: this user asked to be let in, and has no answer yet."""
+
+    `counted`: `n`, `read`, `unread` and `mentions` are known, not only what came since. `touched`: item -> the newest event
+    that changed it; a page that was asked for before that event may not know of it. `answered`: the other party of a
+    conversation wrote or accepted, so that nothing is a message request any more. `asked`: this user asked to be let in,
+    and has no answer yet."""
 
     stream: bytes
     head: int = 0
@@ -91,6 +94,8 @@ class Stream:
     asked: bool = False
     items: dict[int, Item] = field(default_factory=dict)
     whole_from: int = 0
+    counted: bool = False
+    touched: dict[int, int] = field(default_factory=dict)
     rules_head: int = 0
     timer: int = 0
     request_for: int = 0
@@ -115,9 +120,11 @@ class Stream:
 
 @dataclass(slots=True)
 class Account:
-    """One's own account. `devices` maps each device to its name, `contacts` each contact to its label."""
+    """One's own account. `loaded`: all of it is known, not only what came since. `devices` maps each device to its name,
+    `contacts` each contact to its label."""
 
     head: int = 0
+    loaded: bool = False
     name: str = ""
     profile: events.Profile = field(default_factory=events.Profile)
     privacy: events.Privacy = field(default_factory=events.Privacy)

@@ -7,7 +7,9 @@ It is synchronous and has no clock: frames go in, frames come out of each `Link`
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -119,12 +121,8 @@ class Server:
             link.say(connection.error_frame(frame.rid, self.refuse.pop(0)))
         elif isinstance(frame, messages.Change):
             self._change(link, frame, raw)
-        elif isinstance(frame, messages.Open):
-            stream = ids.direct_stream(link.user, frame.user)
-            log = self.logs[stream]
-            link.say(messages.Opened(frame.rid, stream, len(log.entries), log.n, 0, 0, ()))
-        elif isinstance(frame, messages.FetchHistory):
-            self._history(link, frame)
+        elif type(frame) in _ANSWERS:
+            _ANSWERS[type(frame)](self, link, frame)
         elif isinstance(frame, messages.Logout):
             self.devices = {token: who for token, who in self.devices.items() if who[1] != link.device}
             link.close(codes.REVOKED)
@@ -252,6 +250,13 @@ class Server:
             link.say(messages.Event(0, stream, seq, msgspec.Raw(log.entries[seq - 1])))
         link.offered[stream] = len(log.entries)
 
+    # --- questions ----------------------------------------------------------------------------------------------------
+
+    def _open(self, link: Link, frame: messages.Open) -> None:
+        stream = ids.direct_stream(link.user, frame.user)
+        log = self.logs[stream]
+        link.say(messages.Opened(frame.rid, stream, len(log.entries), log.n, 0, 0, ()))
+
     def _history(self, link: Link, frame: messages.FetchHistory) -> None:
         log = self.logs[frame.stream]
         if link.user not in log.joined:
@@ -262,6 +267,109 @@ class Server:
         seqs = range(start, 0, -1) if frame.newest_first else range(start, last + 1)
         page = seqs[: frame.limit]
         for seq in page:
-            link.say(messages.HistoryItem(frame.rid, frame.stream, seq, msgspec.Raw(log.entries[seq - 1])))
+            event, fold = self._item(log, seq)
+            if fold.deleted:
+                link.say(messages.Gone(frame.rid, frame.stream, seq, seq))
+            elif events.kind_of(event) < 32:
+                raw = msgspec.Raw(log.entries[seq - 1]), msgspec.Raw(events.encode_fold(fold))
+                link.say(messages.HistoryItem(frame.rid, frame.stream, seq, *raw))
         more = len(seqs) > len(page)
         link.say(messages.PageEnd(frame.rid, more, seqs[frame.limit] if more else 0))
+
+    @staticmethod
+    def _item(log: Log, seq: int) -> tuple[events.AnyEvent, events.Fold]:
+        """An item in its current state."""
+        fold = events.Fold()
+        for at, raw in enumerate(log.entries[seq:], seq + 1):
+            event = events.decode(raw)
+            if isinstance(event, events.Edited) and event.target == seq:
+                fold.body, fold.edited_at, fold.edits = event.body, event.time, (*fold.edits, at)
+            elif isinstance(event, events.Deleted) and event.target == seq:
+                fold = events.Fold(edits=fold.edits, deleted=True)
+            elif isinstance(event, events.Reacted) and event.target == seq:
+                fold.reactions[event.sender] = event.emoji
+        return events.decode(log.entries[seq - 1]), fold
+
+    def _account(self, link: Link, frame: messages.FetchAccount) -> None:
+        head = len(self.logs[ids.account_stream(link.user)].entries)
+        devices = tuple(messages.DeviceInfo(d, "", 1, 2) for user, d, _ in self.devices.values() if user == link.user)
+        name = self._name(link.user)
+        link.say(messages.AccountState(frame.rid, head, link.user, name, events.Profile(), events.Privacy(), (), devices))
+        link.say(messages.PageEnd(frame.rid))
+
+    def _conversations(self, link: Link, frame: messages.FetchConversations) -> None:
+        for stream, log in sorted(self.logs.items()):
+            if stream[0] != ids.Kind.ACCOUNT and link.user in log.joined and log.entries and stream > frame.after:
+                newest = events.decode(log.entries[-1])
+                row = (len(log.entries), log.n, newest.time, 0, 0, 0, 0, True, messages.Settings())
+                link.say(messages.Conversation(frame.rid, stream, *row))
+        link.say(messages.PageEnd(frame.rid))
+
+    def _name(self, user: int) -> str:
+        return next(name for name, (number, _) in self.users.items() if number == user)
+
+    def _rows(self, users: list[int]) -> tuple[messages.ProfileRow, ...]:
+        return tuple(messages.ProfileRow(user, self._name(user), events.Profile()) for user in users)
+
+    def _profiles(self, link: Link, frame: messages.FetchProfiles) -> None:
+        link.say(messages.Profiles(frame.rid, self._rows(list(frame.users))))
+
+    def _find(self, link: Link, frame: messages.FindUsers) -> None:
+        found = [user for name, (user, _) in sorted(self.users.items()) if name.startswith(frame.prefix)]
+        link.say(messages.Profiles(frame.rid, self._rows(found)))
+
+    def _members(self, stream: bytes) -> list[messages.Member]:
+        """Who was ever let in; the maker owns the group."""
+        log = self.logs[stream]
+        owner = events.decode(log.entries[0]).sender
+        return [
+            messages.Member(user, events.Role.OWNER if user == owner else events.Role.MEMBER, joined)
+            for user, joined in sorted(log.joined.items())
+        ]
+
+    def _group(self, link: Link, frame: messages.FetchGroup) -> None:
+        log = self.logs[frame.stream]
+        made = events.decode(log.entries[0])
+        assert isinstance(made, events.GroupCreated)
+        members = self._members(frame.stream)
+        role = next(member.role for member in members if member.user == link.user)
+        link.say(
+            messages.GroupState(
+                frame.rid,
+                frame.stream,
+                len(log.entries),
+                log.n,
+                made.title,
+                made.description,
+                made.picture,
+                events.Permissions(),
+                0,
+                len(members),
+                made.sender,
+                role,
+                log.joined[link.user],
+            )
+        )
+
+    def _members_page(self, link: Link, frame: messages.FetchMembers) -> None:
+        link.say(messages.MembersPage(frame.rid, tuple(self._members(frame.stream)), False))
+
+    def _admin(self, link: Link, frame: messages.FetchGroupAdmin) -> None:
+        link.say(messages.GroupAdmin(frame.rid, (), (), ()))
+
+    def _info(self, link: Link, frame: messages.Info) -> None:
+        link.say(messages.MessageInfo(frame.rid, frame.stream, frame.target, (), ()))
+
+
+_ANSWERS: dict[type, Callable[[Server, Link, Any], None]] = {
+    messages.Open: Server._open,
+    messages.FetchHistory: Server._history,
+    messages.FetchAccount: Server._account,
+    messages.FetchConversations: Server._conversations,
+    messages.FetchProfiles: Server._profiles,
+    messages.FindUsers: Server._find,
+    messages.FetchGroup: Server._group,
+    messages.FetchMembers: Server._members_page,
+    messages.FetchGroupAdmin: Server._admin,
+    messages.Info: Server._info,
+}

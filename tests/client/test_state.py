@@ -428,6 +428,44 @@ def test_history_is_in_its_current_state(world: World) -> None:
     assert world.state.streams[DIRECT].items[1].fold.edits == (2,), "the page contained this edit"
 
 
+def page(seq: int, text: str) -> list[messages.HistoryItem]:
+    message = events.Message(seq, 1000, BEN, 80, seq, text_body(text))
+    return [messages.HistoryItem(1, DIRECT, seq, msgspec.Raw(events.encode(message)))]
+
+
+def test_a_page_does_not_undo_what_came_while_it_was_fetched(world: World) -> None:
+    seq = world.says("news")
+    world.happens(DIRECT, events.Reacted, seq, "👍")
+    world.state.load_history(DIRECT, page(seq, "news"), 1, asked_at=1)
+    found = world.state.stream(DIRECT)
+    assert found.items[seq].fold.reactions == {BEN: "👍"}
+    assert not found.stale
+
+
+def test_a_page_with_an_item_that_changed_meanwhile_is_fetched_again(world: World) -> None:
+    world.seqs[DIRECT] = 9
+    world.happens(DIRECT, events.Reacted, 5, "👍")
+    world.state.load_history(DIRECT, page(5, "news"), 1, asked_at=9)
+    assert world.state.stream(DIRECT).stale
+
+
+def test_a_row_older_than_the_events_since_is_fetched_again(world: World) -> None:
+    world.seqs[DIRECT] = 9
+    world.says("ten")
+    world.state.load_conversation(messages.Conversation(1, DIRECT, 9, 9, 1, 3, 0, 6, 6, True, messages.Settings()))
+    assert world.state.stream(DIRECT).stale
+
+
+def test_an_account_older_than_the_events_since_is_fetched_again(world: World) -> None:
+    world.seqs[ACCOUNT] = 9
+    world.happens(ACCOUNT, events.Renamed, "new", by=ME)
+    fetched = messages.AccountState(1, 9, ME, "old", events.Profile(), events.Privacy(), (), ())
+    assert not world.state.load_account(fetched, [])
+    fetched.head, fetched.name = 10, "new"
+    assert world.state.load_account(fetched, [])
+    assert world.state.account.name == "new"
+
+
 def test_receipts_only_grow(world: World) -> None:
     world.state.heard(messages.Receipt(0, DIRECT, BEN, 5, 3))
     world.state.heard(messages.Receipt(0, DIRECT, BEN, 4, 4))

@@ -1,0 +1,288 @@
+"""The terminal chat against the model server: what is typed, what happens, what is on the screen."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from prompt_toolkit.data_structures import Size
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output.vt100 import Vt100_Output
+
+from client import chat, slash
+from client.chatting import Chat
+from client.client import Client
+from client.screen import Screen
+from protocol import codes, events, ids, messages
+from tests.client.conftest import Node
+
+
+class Desk:
+    """One person at a chat. `until` waits for what the chat comes to know."""
+
+    def __init__(self, found: Chat) -> None:
+        self.chat = found
+        self._changed = asyncio.Event()
+        self.watch()
+
+    def watch(self) -> None:
+        """Hear of changes beside whoever hears of them already."""
+        draw = self.chat.changed
+
+        def changed() -> None:
+            draw()
+            self._changed.set()
+
+        self.chat.changed = changed
+
+    @property
+    def shown(self) -> list[str]:
+        lines = self.chat.view.message_lines(60, 0)
+        return ["".join(text for _, text in line) for line in lines]
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        while not condition():
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def sees(self, text: str) -> None:
+        await self.until(lambda: any(text in line for line in self.shown))
+
+    async def types(self, line: str) -> bool:
+        return await slash.run(self.chat, line)
+
+
+@pytest.fixture
+async def desks(node: Node) -> AsyncIterator[list[Desk]]:
+    found = []
+    followers = []
+    for name in ("asha", "ben", "cara"):
+        client = Client(node.url, messages.RegisterCredential(name, "a good password", name.ljust(16).encode()))
+        await client.start()
+        desk = Desk(Chat(client, clock=lambda: 100.0))
+        followers.append(asyncio.create_task(desk.chat.run()))
+        await desk.until(lambda desk=desk: desk.chat.view.connection == "online")  # type: ignore[misc]
+        await desk.chat.settled()
+        found.append(desk)
+    yield found
+    for desk, follower in zip(found, followers, strict=True):
+        await desk.chat.close()
+        await follower
+
+
+async def test_two_people_talk(desks: list[Desk]) -> None:
+    asha, ben, _ = desks
+    await asha.types("/open ben")
+    asha.chat.send("hi ben")
+    await asha.sees("you: hi ben ✓")
+    assert asha.chat.view.waiting[asha.chat.view.selected] == []
+    await ben.until(ben.chat.view.conversations)
+    ben.chat.select(ben.chat.view.move(1))
+    await ben.sees("asha: hi ben")
+    await ben.types("/reply 1 hi asha")
+    await asha.sees("ben: hi asha")
+    await asha.sees("┌ you: hi ben")
+
+
+async def test_what_is_typed_is_on_the_screen_before_the_server_has_it(desks: list[Desk], node: Node) -> None:
+    asha, _, _ = desks
+    await asha.types("/open ben")
+    node.deaf = True
+    asha.chat.send("still under way")
+    assert asha.shown[-1] == "you: still under way …"
+
+
+async def test_a_refused_message_stays_and_says_why(desks: list[Desk], node: Node) -> None:
+    asha, _, _ = desks
+    await asha.types("/open ben")
+    await asha.chat.settled()
+    node.server.refuse = [codes.Refused(codes.NOT_ALLOWED)]
+    asha.chat.send("hello?")
+    await asha.sees("you: hello? ✗ Not allowed")
+
+
+async def test_messages_are_edited_deleted_and_reacted_to(desks: list[Desk]) -> None:
+    asha, _, _ = desks
+    await asha.types("/open ben")
+    for text in ("helo", "regret"):
+        asha.chat.send(text)
+        await asha.sees(f"{text} ✓")
+    await asha.types("/edit 1 hello")
+    await asha.types("/delete #2")
+    await asha.types("/react 1 👍")
+    await asha.sees("👍 you")
+    assert any("hello (edited)" in line for line in asha.shown)
+    assert not any("regret" in line for line in asha.shown)
+
+
+async def test_a_group_is_made_and_talked_in(desks: list[Desk]) -> None:
+    asha, ben, cara = desks
+    await asha.types("/create Book club: ben cara")
+    await asha.sees("you made the group “Book club” with ben, cara")
+    asha.chat.send("welcome @ben")
+    for desk in (ben, cara):
+        await desk.until(desk.chat.view.conversations)
+        desk.chat.select(desk.chat.view.move(1))
+        await desk.sees("asha: welcome @ben")
+    assert ben.chat.view.header(0) == "Book club · 3 members"
+    await ben.types("/members")
+    assert ben.chat.view.panel == ["owner   asha", "member  cara", "member  you"]
+
+
+async def test_a_mention_counts_in_bytes_and_needs_a_member(desks: list[Desk]) -> None:
+    asha, ben, _ = desks
+    await asha.types("/open ben")
+    await asha.chat.settled()
+    stream = asha.chat.view.selected
+    user = ben.chat.client.identity.user
+    await asha.chat.user_named("ben")
+    assert asha.chat.mentions(stream, "né @ben and @cara") == [events.Mention(user, 4, 4)]
+
+
+async def test_looking_at_a_conversation_reads_it(desks: list[Desk], node: Node) -> None:
+    asha, ben, _ = desks
+    await asha.types("/open ben")
+    asha.chat.send("read me")
+    await ben.until(ben.chat.view.conversations)
+    assert ben.chat.view.conversations()[0].unread == 1
+    ben.chat.select(ben.chat.view.move(1))
+    await ben.until(lambda: ben.chat.view.conversations()[0].unread == 0)
+    read = [frame for link in node.links for frame in link.received if isinstance(frame, messages.Read)]
+    assert [frame.seq for frame in read] == [1]
+
+
+async def test_older_pages_come_as_one_scrolls(desks: list[Desk], node: Node) -> None:
+    asha, _, _ = desks
+    stream = ids.direct_stream(asha.chat.client.identity.user, asha.chat.client.identity.user)
+    await asyncio.gather(*(asha.chat.client.send_text(stream, f"note {number}") for number in range(250)))
+    await asha.until(lambda: asha.chat.state.stream(stream).head == 250)
+    asha.chat.state.stream(stream).items.clear()
+    await asha.types("/note")
+    await asha.chat.settled()
+    found = asha.chat.state.stream(stream)
+    assert (min(found.items), len(found.items)) == (151, 100)
+    asha.chat.older()
+    asha.chat.older()
+    await asha.chat.settled()
+    assert len(found.items) == 200
+    asha.chat.older()
+    await asha.chat.settled()
+    asha.chat.older()
+    await asha.chat.settled()
+    assert sorted(found.items) == list(range(1, 251))
+
+
+async def test_typing_is_told_every_few_seconds_and_not_at_every_key(desks: list[Desk], node: Node) -> None:
+    asha, _, _ = desks
+    await asha.types("/open ben")
+    for _ in range(5):
+        asha.chat.typing()
+    await asha.chat.client.open(1)  # whatever was told before it has arrived
+    told = [frame for link in node.links for frame in link.received if isinstance(frame, messages.Typing)]
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("/nonsense", "There is no /nonsense"),
+        ("/edit", "/edit N TEXT"),
+        ("/react x", "a number is missing"),
+        ("/title New", "in a group"),
+        ("/join abc", "this is no invite"),
+        ("/find zz", "Nobody is called zz"),
+    ],
+)
+async def test_a_command_that_does_not_fit_says_how_it_is_used(desks: list[Desk], line: str, said: str) -> None:
+    asha, _, _ = desks
+    if line != "/edit":
+        await asha.types("/open ben")
+    assert await asha.types(line)
+    assert said in asha.chat.view.status
+
+
+async def test_an_unknown_name_is_said(desks: list[Desk]) -> None:
+    asha, _, _ = desks
+    asha.chat.do(asha.types("/open nobody"))
+    await asha.chat.settled()
+    assert asha.chat.view.status == "Nobody is called nobody"
+
+
+async def test_help_names_every_command_and_fits_the_pane(desks: list[Desk]) -> None:
+    asha, _, _ = desks
+    await asha.types("/help")
+    for name in slash.COMMANDS:
+        assert any(line.startswith(f"/{name}") for line in asha.chat.view.panel)
+
+
+async def test_quitting_is_the_callers_business(desks: list[Desk]) -> None:
+    assert await desks[0].types("/quit") is False
+
+
+async def test_who_is_logged_out_is_told_so(desks: list[Desk], node: Node) -> None:
+    asha, _, _ = desks
+    await node.close(codes.REVOKED)
+    await asha.chat.over.wait()
+    assert "4504" in asha.chat.view.status
+
+
+class Paper(io.StringIO):
+    """What a terminal was told to show."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._written = asyncio.Event()
+
+    def flush(self) -> None:
+        self._written.set()
+
+    async def shows(self, text: str) -> None:
+        while text not in self.getvalue():
+            self._written.clear()
+            await self._written.wait()
+
+
+async def test_the_screen_draws_and_takes_keys(desks: list[Desk]) -> None:
+    asha, ben, _ = desks
+    drawn = Paper()
+    with create_pipe_input() as keys:
+        screen = Screen(asha.chat, keys, Vt100_Output(drawn, lambda: Size(rows=24, columns=80), term="dumb"))
+        asha.watch()
+        running = asyncio.create_task(screen.run())
+        keys.send_text("/open ben\r")
+        await asha.until(lambda: asha.chat.view.selected)
+        keys.send_text("hello from the keyboard\r")
+        await drawn.shows("hello from the keyboard")
+        await ben.until(ben.chat.view.conversations)
+        keys.send_text("\x11")
+        await running
+
+
+def test_each_name_at_each_server_has_its_own_file(tmp_path: Path) -> None:
+    files = {
+        chat.state_file(url, name, tmp_path)
+        for url in ("ws://127.0.0.1:8470/ws", "wss://chat.example/ws")
+        for name in ("asha", "ben", "../../etc/passwd")
+    }
+    assert len(files) == 6
+    assert {file.parent for file in files} == {tmp_path / "kith"}
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    assert chat.known_names("wss://chat.example/ws", tmp_path) == ["../../etc/passwd", "asha", "ben"]
+
+
+@pytest.mark.parametrize(
+    ("url", "yes"),
+    [
+        ("ws://127.0.0.1:8470/ws", False),
+        ("ws://localhost/ws", False),
+        ("wss://a.example/ws", False),
+        ("ws://a.example/ws", True),
+    ],
+)
+def test_a_password_does_not_cross_a_network_unencrypted(url: str, yes: bool) -> None:
+    assert chat.exposed(url) is yes
