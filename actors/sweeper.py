@@ -11,7 +11,7 @@ from actors.owner import Owner
 from actors.runtime.actor import Actor
 from actors.services import Services
 from protocol import codes, events
-from storage import errors
+from storage import errors, records
 
 logger = logging.getLogger("actors.sweeper")
 
@@ -121,11 +121,20 @@ class Sweeper(Actor):
         return False
 
     async def _forget_devices(self) -> bool:
+        await self._note_connected()
         silent_since = self._services.clock() - self._retention.dead_device_days * DAY_MS
         gone = await self._services.store.forget_devices(silent_since, FORGET_AT_ONCE)
         for device in gone:
             self._revoked(device.user, device.id, codes.REVOKED)
         return len(gone) == FORGET_AT_ONCE
+
+    async def _note_connected(self) -> None:
+        """Whoever is connected is seen now: a connection may last longer than silence may, and end without a word."""
+        now = self._services.clock()
+        sessions = [(user, ref._actor_weakref()) for user, ref in self._services.directory.sessions.items()]
+        seen = [records.LastSeen(user, device.id, now) for user, actor in sessions if actor for device in actor.devices]
+        for start in range(0, len(seen), FORGET_AT_ONCE):
+            await self._services.store.commit(seen[start : start + FORGET_AT_ONCE])
 
     async def _trim_changes(self) -> bool:
         before = self._services.clock() - self._retention.change_feed_days * DAY_MS

@@ -23,7 +23,10 @@ def refusal(body: msgspec.Raw) -> codes.Error:
     return caught.value.error
 
 
-@given(st.text(min_size=1, max_size=200), st.lists(st.tuples(st.integers(1, 9), st.integers(0, 300), st.integers(1, 300)), max_size=8))
+@given(
+    st.text(min_size=1, max_size=200),
+    st.lists(st.tuples(st.integers(1, 9), st.integers(0, 300), st.integers(1, 300)), max_size=8),
+)
 def test_a_mention_lies_in_the_text_by_bytes(text: str, mentions: list[tuple[int, int, int]]) -> None:
     body = raw(events.Text(text, tuple(events.Mention(*each) for each in mentions)))
     size = len(text.encode())

@@ -38,7 +38,9 @@ async def test_a_device_behind_in_very_many_streams_reads_them_in_turns(world: W
     await ben.caught_up()
     assert ben.closed is None
     assert {stream: ben.seqs(stream) for stream in streams} == dict.fromkeys(streams, [1, 2])
-    assert isinstance([frame for frame in ben.frames if isinstance(frame, messages.Event | messages.CaughtUp)][-1], messages.CaughtUp)
+    assert isinstance(
+        [frame for frame in ben.frames if isinstance(frame, messages.Event | messages.CaughtUp)][-1], messages.CaughtUp
+    )
     assert not world.services.telemetry.restarts
 
 
@@ -265,7 +267,9 @@ async def test_what_a_dependency_takes_down_is_closed_and_can_come_back(world: W
     assert writer is not None
     writer.tell(None)  # it cannot handle that
     await world.until(lambda: all(phone.closed for phone in phones))
-    await world.until(lambda: world.runtime.registry.whereis("sweeper") and world.runtime.registry.whereis("writer") is not writer)
+    await world.until(
+        lambda: world.runtime.registry.whereis("sweeper") and world.runtime.registry.whereis("writer") is not writer
+    )
     await world.quiet()
     asha, ben = [world.phone(phone.user, phone.device) for phone in phones]
     await ben.caught_up()

@@ -31,11 +31,13 @@ async def test_owners_sleep_after_two_looks(world: World) -> None:
 
 
 async def test_a_device_that_stays_away_too_long_is_forgotten(world: World) -> None:
-    away = await world.device(BEN)
+    away, there = await world.device(BEN), await world.known(BEN)
     days = 91 * 86_400
     await world.advance(days)
     await world.advance(sweeper.RETAIN_EVERY_S)
-    assert away not in [each.id for each in await world.disk.devices(BEN)]
+    assert [each.id for each in await world.disk.devices(BEN)] == [there.device]
+    assert away != there.device
+    assert there.closed is None
 
 
 async def test_a_store_that_is_away_ends_no_chore(world: World) -> None:

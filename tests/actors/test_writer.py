@@ -59,7 +59,10 @@ async def test_more_than_may_wait_is_refused_at_once(world: World, monkeypatch: 
     for number in range(1, 13):
         tell(Persist([mark(number)], ref, number))
     await world.until(lambda: len(actor.heard) == 2)
-    assert {each.token: each.outcomes[0].result for each in actor.heard} == {11: records.Result.FAILED, 12: records.Result.FAILED}
+    assert {each.token: each.outcomes[0].result for each in actor.heard} == {
+        11: records.Result.FAILED,
+        12: records.Result.FAILED,
+    }
     commit.open()
     await world.until(lambda: len(actor.heard) == 13)
     assert world.permanent("writer").waiting() == 0

@@ -140,7 +140,9 @@ class Phone:
         return await self.answer(rid)
 
     async def answer(self, rid: int) -> messages.ServerFrame:
-        part_of_many = messages.Conversation | messages.HistoryItem | messages.Gone | messages.ExportPart | messages.AccountState
+        part_of_many = (
+            messages.Conversation | messages.HistoryItem | messages.Gone | messages.ExportPart | messages.AccountState
+        )
 
         def found() -> Iterator[messages.ServerFrame]:
             return (each for each in self.frames if each.rid == rid and not isinstance(each, part_of_many | messages.Contacts))
