@@ -85,13 +85,23 @@ async def test_counts_of_unread_messages_and_mentions(world: World) -> None:
     assert (mine.head, mine.n, mine.unread, mine.mentions, mine.read, mine.member) == (4, 3, 3, 1, 0, True)
     assert (mine.last_seq, mine.last.body[1], mine.last_fold) == (4, "three", None)
     assert (await conversation(asha, stream)).unread == 0
-    await ben.ask("Read", stream=stream, seq=2)
-    mine = await conversation(ben, stream)
-    assert (mine.unread, mine.mentions, mine.read) == (1, 0, 2)
     await ben.send(stream, "four")
     assert (await conversation(ben, stream)).unread == 0
     await asha.event(stream, 5)
     assert (await conversation(asha, stream)).unread == 1
+
+
+async def test_what_was_read_is_read_in_the_list(world: World) -> None:
+    asha, ben = await world.people("asha", "ben")
+    stream = asha.with_(ben)
+    for number in range(20):
+        body = wire.text("@ben!", (ben.user, "@ben"))
+        last = await asha.change("Send", stream=stream, body=body)
+        await asha.change("Send", stream=stream, body=body)
+        await ben.event(stream, last.seq + 1)
+        await ben.ask("Read", stream=stream, seq=last.seq)
+        found = await conversation(ben, stream)
+        assert (found.unread, found.mentions, found.read) == (1, 1, last.seq), f"after Done number {number + 1}"
 
 
 async def test_the_list_names_every_conversation_once_in_order(world: World) -> None:
