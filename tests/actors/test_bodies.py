@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -40,10 +42,8 @@ def test_a_mention_lies_in_the_text_by_bytes(text: str, mentions: list[tuple[int
 
 @given(st.binary(max_size=64))
 def test_no_bytes_are_too_strange_to_be_answered(data: bytes) -> None:
-    try:
+    with contextlib.suppress(codes.Refused):
         assert isinstance(bodies.check(msgspec.Raw(data), LIMIT), tuple)
-    except codes.Refused:
-        pass
 
 
 @pytest.mark.parametrize(

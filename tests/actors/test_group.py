@@ -147,7 +147,7 @@ async def test_who_left_hears_no_more_receipts(world: World) -> None:
 async def test_account_streams_are_told_until_they_confirm_and_no_longer(world: World) -> None:
     asha, ben = await world.known(ASHA), await world.known(BEN)
     tell = world.directory.tell_committed
-    lost = []
+    lost: list[Any] = []
 
     def loses(key: Any, message: Any) -> bool:
         if key == ids.account_stream(BEN) and len(lost) < 2:

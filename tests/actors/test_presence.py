@@ -84,7 +84,8 @@ async def test_nothing_is_kept_of_who_left(world: World) -> None:
     await world.quiet()
     await world.advance(presence.DAMP_S)
     found = world.permanent("presence")
-    assert not (found._watched or found._watchers or found._last_seen or found._settling or found._wanted or found._online)
+    left = (found._watched, found._watchers, found._last_seen, found._settling, found._wanted, found._online)
+    assert not any(left)
 
 
 async def test_a_store_that_is_away_costs_no_restart(world: World) -> None:

@@ -1,5 +1,5 @@
-"""A device in a stream, against a model that knows everything: nothing skipped, nothing twice, nothing beyond the window, nothing
-outside the intervals of membership, and in the end the head is met."""
+"""A device in a stream, against a model that knows everything: nothing skipped, nothing twice, nothing beyond the window,
+nothing outside the intervals of membership, and in the end the head is met."""
 
 from __future__ import annotations
 

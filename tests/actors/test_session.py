@@ -37,7 +37,7 @@ async def test_a_device_behind_in_very_many_streams_reads_them_in_turns(world: W
     ben = world.phone(BEN, device)
     await ben.caught_up()
     assert ben.closed is None
-    assert {stream: ben.seqs(stream) for stream in streams} == dict.fromkeys(streams, [1, 2])
+    assert all(ben.seqs(stream) == [1, 2] for stream in streams)
     assert isinstance(
         [frame for frame in ben.frames if isinstance(frame, messages.Event | messages.CaughtUp)][-1], messages.CaughtUp
     )

@@ -79,7 +79,7 @@ async def test_a_store_that_raises_leaves_everything_unknown_and_the_writer_aliv
     world.services.whereis("writer").tell_committed(Persist([mark(1), mark(2)], ref, "a"))
     await world.until(lambda: actor.heard)
     assert [each.result for each in actor.heard[0].outcomes] == [records.Result.UNKNOWN] * 2
-    world.store.commit = inner  # type: ignore[method-assign]
+    world.store.commit = inner  # type: ignore[method-assign, assignment]
     world.services.whereis("writer").tell_committed(Persist([mark(1)], ref, "b"))
     await world.until(lambda: len(actor.heard) == 2)
     assert actor.heard[1].outcomes == [records.STORED]

@@ -32,7 +32,7 @@ from tests.storage.faults import FaultyStore
 
 NOW = 1_800_000_000_000
 """A moment in 2027, ms."""
-PASSWORD = "correct horse"  # noqa: S105
+PASSWORD = "correct horse"
 
 ASHA, BEN, CARA, DEV = 11, 12, 13, 14
 PEOPLE = {ASHA: "asha", BEN: "ben", CARA: "cara", DEV: "dev"}
@@ -131,7 +131,7 @@ class Phone:
         if issubclass(kind, messages.Change):
             self.counter += 1
             fields = (self.counter, *fields)
-        self.tell(kind(self.rid, *fields, **named))  # type: ignore[arg-type]
+        self.tell(kind(self.rid, *fields, **named))
         return self.rid
 
     async def ask(self, kind: type[messages.ClientFrame], *fields: Any, **named: Any) -> messages.ServerFrame:
@@ -227,7 +227,7 @@ class World:
         await phone.caught_up()
         return phone
 
-    def actor(self, key: directory.Key) -> Any:
+    def actor(self, key: bytes | tuple[str, int]) -> Any:
         """The living actor of a key."""
         ref = self.directory.sessions[key[1]] if isinstance(key, tuple) else self.directory.awake(key)
         assert ref is not None
@@ -240,7 +240,7 @@ class World:
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Turn the loop until the condition holds; the test's timeout ends it."""
-        while not condition():
+        while not condition():  # noqa: ASYNC110  no one event announces all that is waited for
             await asyncio.sleep(0)
 
     async def quiet(self) -> None:
