@@ -322,6 +322,8 @@ class MessagingOwner(Owner):
 
     def _tell_receipt(self, user: int, before: int) -> None:
         state = self.state
+        if not state.is_member(user):
+            return  # gone meanwhile, and the marks with them
         delivered = min(state.delivered.get(user, 0), state.durable)
         shown = min(state.read.get(user, 0), state.durable) if self.shows_read(user) else 0
         frame = messages.Receipt(0, self.stream, user, delivered, shown)

@@ -380,6 +380,7 @@ class Session(Actor):
         """Read what comes next of what the user may read; first, which that is, where it is not known."""
         store = self._services.store
         if place.intervals is None:
+            place.known = place.head
             self.pipe(store.memberships(self._user, stream), lambda found: _PageRead(device, stream, found))
         else:
             stretch = place.stretch()

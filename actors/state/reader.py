@@ -15,14 +15,17 @@ from collections import deque
 #: Events and bytes that may be offered to a device in one stream and not be acknowledged (contract.md, Delivery 5).
 WINDOW_EVENTS = 256
 WINDOW_BYTES = 256 * 1024
+#: Beyond every seq.
+EVER = 2**53 - 1
 
 
 class Reader:
     """`acked` <= `offered` <= `head`: what the device took, what it was given, what there is, as far as is known.
 
-    `intervals` are the seqs that its user may read, if they are known. `reading`: a page is being read from the store."""
+    `intervals` are the seqs that its user may read, if they are known, and `known` the head that they were asked at: of what
+    was committed since, they say nothing. `reading`: a page is being read from the store."""
 
-    __slots__ = ("_bytes", "_sizes", "acked", "head", "intervals", "live", "offered", "reading")
+    __slots__ = ("_bytes", "_sizes", "acked", "head", "intervals", "known", "live", "offered", "reading")
 
     def __init__(self, position: int) -> None:
         self.acked = position
@@ -31,6 +34,7 @@ class Reader:
         self.live = True
         self.reading = False
         self.intervals: tuple[tuple[int, int], ...] | None = None
+        self.known = EVER
         self._bytes = 0
         self._sizes: deque[tuple[int, int]] | None = None  # (seq, bytes) of what is offered and not acknowledged
 
@@ -70,6 +74,7 @@ class Reader:
         """The store says where the device stands. What it says of intervals holds up to the head that it names."""
         self.acked = self.offered = cursor
         self.intervals = intervals if head >= self.head else None
+        self.known = EVER if intervals is None else head
         self.head = max(head, self.head)
         self.live = False
 
@@ -110,13 +115,16 @@ class Reader:
 
     def stretch(self) -> tuple[int, int] | None:
         """The next seqs, first and last, that the user may read, up to the head; what lies before them is skipped. None: there
-        are none, and all is skipped. `intervals` must be known."""
+        are none as far as is known, and that is skipped. `intervals` must be known."""
+        end = min(self.head, self.known)
         for joined, removed in self.intervals or ():
-            first, last = max(self.offered + 1, joined), min(removed, self.head)
+            first, last = max(self.offered + 1, joined), min(removed, end)
             if first <= last:
                 self.skip_to(first - 1)
                 return first, last
-        self.skip_to(self.head)
+        self.skip_to(end)
+        if end < self.head:
+            self.intervals = None
         return None
 
     def skip_to(self, seq: int) -> None:
