@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from protocol import codec, events, messages
-from tests.checker import history
+from tests.checker import history, model
 from tests.checker.findings import Case, Finding, Stored, stream_of_answers
 
 #: Seconds from the end of the last fault in which everybody has everything (contract.md, K6).
@@ -129,7 +129,8 @@ def gapless(case: Case) -> Iterator[Finding]:
                 have[entry.stream].add(entry.seq)
                 position[entry.stream] = at
         for stream in case.logs if device.present else ():
-            missing = [seq for seq in due[stream] if seq not in have[stream]]
+            end = case.seen.due.get(stream, model.OPEN)
+            missing = [seq for seq in due[stream] if seq not in have[stream] and seq <= end]
             if missing:
                 text = f"{len(missing)} events never came, the first is this one"
                 yield Finding("K6", text, stream, missing[0], device.id)

@@ -136,13 +136,15 @@ class View:
 @dataclass(slots=True)
 class History:
     """`rows`: every stream as found in the store. `intervals`: what the store says that users may read, where it was asked.
-    `marks`: stored (delivered, read) by (stream, user). `healed`, `converged`: when the last fault ended, and when every device
-    that is present had everything."""
+    `marks`: stored (delivered, read) by (stream, user). `due`: the heads that everybody had reached in the end, where more
+    was stored afterwards. `healed`, `converged`: when the last fault ended, and when every device that is present had
+    everything."""
 
     devices: dict[int, Device] = field(default_factory=dict)
     rows: dict[bytes, list[Row]] = field(default_factory=dict)
     intervals: dict[tuple[bytes, int], tuple[tuple[int, int], ...]] = field(default_factory=dict)
     marks: dict[tuple[bytes, int], tuple[int, int]] = field(default_factory=dict)
+    due: dict[bytes, int] = field(default_factory=dict)
     views: list[View] = field(default_factory=list)
     healed: float = 0.0
     converged: float = 0.0

@@ -198,7 +198,12 @@ class Traffic:
 
     def begin(self, commands: int) -> None:
         """Everybody begins to act: so many commands each."""
-        self._acting = [asyncio.create_task(person.act(commands), name=f"act {person.name}") for person in self.people]
+        for person in self.people:
+            self.begin_one(person, commands)
+
+    def begin_one(self, person: Person, commands: int) -> None:
+        """One of them begins to act."""
+        self._acting.append(asyncio.create_task(person.act(commands), name=f"act {person.name}"))
 
     # --- while it lasts -----------------------------------------------------------------------------------------------
 
@@ -261,6 +266,7 @@ class Traffic:
             heads[ids.account_stream(person.user)] = (await person.client.account()).state.head
             if any(person.tape.reached.get(stream, 0) < head for stream, head in heads.items()):
                 return False
+            self.seen.due |= {stream: max(head, self.seen.due.get(stream, 0)) for stream, head in heads.items()}
         return True
 
     async def _fetch(self, person: Person) -> None:
