@@ -95,7 +95,7 @@ class Device(RuleBasedStateMachine):
         room = self.place.room()
         if room is None:
             return False
-        self.place.intervals = self.intervals
+        self.place.intervals, self.place.known = self.intervals, self.place.head
         stretch = self.place.stretch()
         if stretch is None:
             return True
