@@ -85,8 +85,8 @@ async def _users(chat: Chat, text: str) -> list[int]:
 
 
 async def _help(chat: Chat, _: str) -> None:
-    lines = [f"/{name} {command.usage}".ljust(30) + command.text for name, command in COMMANDS.items()]
-    chat.view.panel = [*lines, "/quit".ljust(30) + "leave the chat", "", "Esc closes this. " + KEYS]
+    lines = [f"/{name} {command.usage}".ljust(HELP_COLUMNS) + command.text for name, command in COMMANDS.items()]
+    chat.view.panel = [*lines, "/quit".ljust(HELP_COLUMNS) + "leave the chat", "", *KEYS]
     chat.view.scroll = 0
 
 
@@ -331,44 +331,51 @@ async def _logout(chat: Chat, _: str) -> None:
     await chat.client.logout()
 
 
-KEYS = "Up and Down: another conversation. PageUp and PageDown: scroll. Ctrl-Q: leave."
+#: Columns of a command and its arguments in the list of commands; the rest of the pane's 55 is for what it does.
+HELP_COLUMNS = 23
+KEYS = (
+    "Up, Down          another conversation",
+    "PageUp, PageDown  scroll",
+    "Esc               close this, and back to the newest",
+    "Ctrl-Q            leave",
+)
 
 COMMANDS: dict[str, Command] = {
     "help": Command("", "this list", _help),
-    "find": Command("NAME", "people whose name begins so", _find),
+    "find": Command("NAME", "whose name begins so", _find),
     "open": Command("NAME", "talk to somebody", _open),
     "note": Command("", "the note to self", _note),
     "reply": Command("N TEXT", "answer message N", _reply),
     "edit": Command("N TEXT", "replace an own message", _edit),
-    "delete": Command("N", "delete a message for everyone", _delete),
-    "hide": Command("N...", "delete messages for yourself", _hide),
-    "react": Command("N EMOJI", "react to a message; nothing takes it back", _react),
+    "delete": Command("N", "delete for everyone", _delete),
+    "hide": Command("N...", "delete for yourself", _hide),
+    "react": Command("N EMOJI", "react; no emoji takes it back", _react),
     "star": Command("N", "star a message, or no longer", _star),
     "forward": Command("N NAME", "send a message on", _forward),
-    "info": Command("N", "who has and who read an own message", _info),
+    "info": Command("N", "who has it, who read it", _info),
     "create": Command("TITLE: NAME...", "make a group", _create),
-    "add": Command("NAME...", "add people to this group", _add),
-    "remove": Command("NAME", "take somebody out of this group", _remove),
+    "add": Command("NAME...", "add people", _add),
+    "remove": Command("NAME", "take somebody out", _remove),
     "ban": Command("NAME", "and keep them out", _ban),
     "unban": Command("NAME", "and let them come back", _unban),
     "members": Command("", "who is in this group", _members),
-    "role": Command("NAME member|admin|owner", "give somebody a role", _role),
+    "role": Command("NAME ROLE", "ROLE: member, admin or owner", _role),
     "title": Command("TEXT", "name this group", _title),
-    "invite": Command("[ask]", "make an invite; ask: an admin lets people in", _invite),
+    "invite": Command("[ask]", "an invite; ask: admins let in", _invite),
     "join": Command("CODE", "join by an invite", _join),
     "admit": Command("NAME", "let somebody in who asked", _admit),
     "refuse": Command("NAME", "or not", _refuse),
     "leave": Command("", "leave this group", _leave),
-    "timer": Command("SECONDS", "messages disappear after so long; 0: never", _timer),
+    "timer": Command("SECONDS", "messages disappear; 0: never", _timer),
     "accept": Command("", "accept a message request", _accept),
     "contact": Command("NAME [LABEL]", "keep somebody as a contact", _contact),
     "block": Command("NAME", "hear nothing from somebody", _block),
     "unblock": Command("NAME", "hear from them again", _unblock),
-    "pin": Command("", "keep this conversation on top, or no longer", _pin),
-    "mute": Command("", "mute this conversation, or no longer", _mute),
-    "archive": Command("", "take it off the list, or put it back", _archive),
-    "archived": Command("", "show what is archived, or no longer", _archived),
-    "clear": Command("[delete]", "hide what is here; delete: and the conversation", _clear),
+    "pin": Command("", "keep it on top, or no longer", _pin),
+    "mute": Command("", "mute it, or no longer", _mute),
+    "archive": Command("", "off the list, or back on it", _archive),
+    "archived": Command("", "show the archive, or no longer", _archived),
+    "clear": Command("[delete]", "hide all; delete: and the entry", _clear),
     "profile": Command("NAME", "the name that others see", _profile),
     "rename": Command("NAME", "take another user name", _rename),
     "password": Command("OLD NEW", "change the password", _password),

@@ -11,11 +11,12 @@ import pytest
 from prompt_toolkit.data_structures import Size
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output.vt100 import Vt100_Output
+from rich.cells import cell_len
 
 from client import chat, slash
 from client.chatting import Chat
 from client.client import Client
-from client.screen import Screen
+from client.screen import LIST_COLUMNS, Screen
 from protocol import codes, events, ids, messages
 from tests.client.conftest import Node
 
@@ -216,6 +217,7 @@ async def test_help_names_every_command_and_fits_the_pane(desks: list[Desk]) -> 
     await asha.types("/help")
     for name in slash.COMMANDS:
         assert any(line.startswith(f"/{name}") for line in asha.chat.view.panel)
+    assert max(map(cell_len, asha.chat.view.panel)) <= 80 - LIST_COLUMNS - 1
 
 
 async def test_quitting_is_the_callers_business(desks: list[Desk]) -> None:
