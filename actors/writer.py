@@ -105,20 +105,24 @@ class Writer(Actor):
             # The store's contract is to report its own trouble as outcomes; whatever this is, nothing is known.
             outcomes = [records.Outcome(records.Result.UNKNOWN, repr(outcomes))] * count
         position = 0
+        failed = []
         for persist in batch:
             end = position + len(persist.writes)
             _tell(persist, outcomes[position:end])
             if end > position and outcomes[position].result is not records.Result.STORED:
-                self._break(persist)
+                failed.append(persist)
             position = end
+        if failed:
+            self._break(failed)
         self._commit()
 
-    def _break(self, persist: Persist) -> None:
-        """An append was not stored: nor is what its owner decided on top of it."""
-        write = persist.writes[0]
-        if not isinstance(write, records.Append):
-            return
-        self._broken[write.stream] = (persist.owner, persist.life)
+    def _break(self, failed: Sequence[Persist]) -> None:
+        """These were not stored: nor is what their owners decided on top of them. All of the commit has been told by now, so
+        that an owner hears of its writes in the order in which it asked for them."""
+        for persist in failed:
+            write = persist.writes[0]
+            if isinstance(write, records.Append):
+                self._broken[write.stream] = (persist.owner, persist.life)
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             if self._builds_on_nothing(each):
