@@ -35,13 +35,18 @@ class _Receipts:
 _RECEIPTS = _Receipts()
 
 
+#: By member: delivered and read as they were told last, and as they are stored now. Only the latter may be told: what has moved
+#: since is not durable, and a crash would make it go back.
+Moves = dict[int, tuple[int, int, int, int]]
+
+
 class _MarksStored:
     """The token of a write of watermarks."""
 
-    __slots__ = ("before",)
+    __slots__ = ("moves",)
 
-    def __init__(self, before: dict[int, tuple[int, int]]) -> None:
-        self.before = before
+    def __init__(self, moves: Moves) -> None:
+        self.moves = moves
 
 
 class _Known:
@@ -57,10 +62,10 @@ class _Known:
 class _Met:
     """Who moved watermarks is known now, and so is who may hear of it."""
 
-    __slots__ = ("before",)
+    __slots__ = ("moves",)
 
-    def __init__(self, before: dict[int, tuple[int, int]]) -> None:
-        self.before = before
+    def __init__(self, moves: Moves) -> None:
+        self.moves = moves
 
 
 class MessagingOwner(Owner):
@@ -119,6 +124,8 @@ class MessagingOwner(Owner):
         if frame.target <= view.cleared or frame.target in view.hidden:
             raise codes.Refused(codes.GONE)
         item = await store.item(frame.source, frame.target)
+        if item is not None:
+            item = await queries.readable(self.services, frame.source, item, intervals)
         command.copied = messaging.copy_of(None if item is None else as_target(item), self.services.clock())
 
     def context(self, command: log.Command, found: Any) -> tuple[log.Target | None, Any]:
@@ -154,8 +161,10 @@ class MessagingOwner(Owner):
         if kind is Marked:
             self._mark(message)
         elif kind is Postponed:
-            self.state.mark(message.user, message.seq, 0)
-            self._have_met({message.user: (0, self.state.read.get(message.user, 0))})
+            state, user = self.state, message.user
+            state.mark(user, message.seq, 0)
+            read = min(state.read.get(user, 0), state.durable)
+            self._have_met({user: (0, read, min(state.delivered.get(user, 0), state.durable), read)})
         elif kind is _Receipts:
             self._store_marks()
         elif kind is Typed:
@@ -163,7 +172,7 @@ class MessagingOwner(Owner):
         elif kind is Query:
             self._query(message, None)
         elif kind is _Met:
-            self._tell_receipts(message.before)
+            self._tell_receipts(message.moves)
         elif kind is _Known:
             self._query(message.query, message.found)
 
@@ -259,15 +268,15 @@ class MessagingOwner(Owner):
         moved, self._moved = self._moved, {}
         state = self.state
         durable = state.durable  # own messages that are not stored yet have moved the own mark already
-        marks = [
-            records.Mark(self.stream, user, min(state.delivered.get(user, 0), durable), min(state.read.get(user, 0), durable))
-            for user in moved
+        moves: Moves = {
+            user: (*before, min(state.delivered.get(user, 0), durable), min(state.read.get(user, 0), durable))
+            for user, before in moved.items()
             if state.is_member(user)
-        ]
-        if marks:
+        }
+        if moves:
             self._storing_marks = True
-            writer = self.services.whereis("writer")
-            writer.tell_committed(Persist(marks, self.actor_ref, _MarksStored(moved)))
+            marks = [records.Mark(self.stream, user, delivered, read) for user, (_, _, delivered, read) in moves.items()]
+            self.services.whereis("writer").tell_committed(Persist(marks, self.actor_ref, _MarksStored(moves)))
 
     def persisted(self, message: Persisted) -> None:
         if type(message.token) is not _MarksStored:
@@ -278,40 +287,40 @@ class MessagingOwner(Owner):
         self._storing_marks = False
         if self.loading:
             return
-        before = message.token.before
+        moves = message.token.moves
         if all(each.result is records.Result.STORED for each in message.outcomes):
-            self._have_met(before)
+            self._have_met(moves)
             if self._moved:
                 self._receipts_due()
         else:
             # Receipts may be late, not wrong: what could not be stored is tried again, and told then.
-            self._moved = {**self._moved, **before}
+            self._moved |= {user: (delivered, read) for user, (delivered, read, _, _) in moves.items()}
             self.schedule(COUNT_EVERY_S, _RECEIPTS)
 
-    def _have_met(self, before: dict[int, tuple[int, int]]) -> None:
+    def _have_met(self, moves: Moves) -> None:
         """Tell receipts once it is known what those concerned say of them."""
-        strangers = self.parties_to_receipts(before)
+        strangers = self.parties_to_receipts(moves)
         if not strangers:
-            self._tell_receipts(before)
+            self._tell_receipts(moves)
             return
         with contextlib.suppress(PipesFull):  # receipts are not worth an error, and the next is cumulative
-            self.pipe(self.meet(strangers), lambda _: _Met(before))
+            self.pipe(self.meet(strangers), lambda _: _Met(moves))
 
     def parties_to_receipts(self, moved: Iterable[int]) -> Sequence[int]:
         """Whoever has to be known before it is told that these users' watermarks moved, and is not."""
         knows = self.services.people.knows
         return [user for user in moved if not knows(user)]
 
-    def _tell_receipts(self, before: dict[int, tuple[int, int]]) -> None:
+    def _tell_receipts(self, moves: Moves) -> None:
         """Tell senders whose newest message a watermark has reached, or is still short of; and the user's own devices."""
-        for user, (_, read) in before.items():
-            if self.state.read.get(user, 0) > read:
-                self._tell_own_read(user, min(self.state.read[user], self.state.durable))
+        for user, (_, before, _, read) in moves.items():
+            if read > before:
+                self._tell_own_read(user, read)
         if len(self.audience()) > FEW:
-            self._tell_counts(min(delivered for delivered, _ in before.values()))
+            self._tell_counts(min(before for before, _, _, _ in moves.values()))
             return
-        for user, (delivered, read) in before.items():
-            self._tell_receipt(user, min(delivered, read))
+        for user, (had, had_read, delivered, read) in moves.items():
+            self._tell_receipt(user, min(had, had_read), delivered, read)
 
     def _tell_own_read(self, user: int, seq: int) -> None:
         """The user's other devices hear of it by the account stream; the session gathers what comes within a second."""
@@ -320,13 +329,11 @@ class MessagingOwner(Owner):
             event = events.OwnRead(0, 0, 0, 0, 0, self.stream, seq)
             directory.tell_committed(ids.account_stream(user), log.Command(user, 0, event, 0))
 
-    def _tell_receipt(self, user: int, before: int) -> None:
+    def _tell_receipt(self, user: int, before: int, delivered: int, read: int) -> None:
         state = self.state
         if not state.is_member(user):
             return  # gone meanwhile, and the marks with them
-        delivered = min(state.delivered.get(user, 0), state.durable)
-        shown = min(state.read.get(user, 0), state.durable) if self.shows_read(user) else 0
-        frame = messages.Receipt(0, self.stream, user, delivered, shown)
+        frame = messages.Receipt(0, self.stream, user, delivered, read if self.shows_read(user) else 0)
         senders = [
             sender
             for sender, seq in state.last_sent.items()
