@@ -211,6 +211,11 @@ class Traffic:
     def answers(self) -> int:
         return sum(person.tape.answers for person in self.people)
 
+    def seen_stored(self) -> int:
+        """How many commands were answered as stored."""
+        tapes = [entry for device in self.seen.devices.values() for entry in device.entries]
+        return sum(isinstance(entry, history.Stored) for entry in tapes)
+
     @property
     def refusals(self) -> dict[int, int]:
         """How often each error was answered, to all."""

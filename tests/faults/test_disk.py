@@ -1,0 +1,135 @@
+"""Trouble with the disk: no room, and bytes that rotted."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pathlib
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+from websockets.asyncio.client import connect
+
+from client.client import SUBPROTOCOL, Client
+from node import Node
+from protocol import codec, codes, ids, messages
+from storage import errors
+from storage.sqlite import doctor
+from storage.sqlite import store as sqlite
+from tests import conftest
+from tests.faults import nodes, traffic
+from tests.faults.waiting import until, until_true
+
+
+@pytest.fixture
+def small_disk(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A file system of 6 MiB in memory."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if os.geteuid() != 0:
+        conftest.require_or_skip("mounting a small tmpfs needs root")
+    command = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(place)]
+    mount = subprocess.run(command, capture_output=True, text=True, check=False)
+    if mount.returncode:
+        conftest.require_or_skip(f"mounting a small tmpfs must be allowed: {mount.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+async def health(node: Node) -> int:
+    """The HTTP status of /healthz."""
+
+    def ask() -> int:
+        try:
+            with urllib.request.urlopen(f"{node.internal_url}/healthz", timeout=10) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    return await asyncio.to_thread(ask)
+
+
+async def test_a_full_disk_is_told_loses_nothing_and_needs_no_restart(small_disk: pathlib.Path) -> None:
+    data = small_disk / "data"
+    ballast = small_disk / "ballast"
+    async with nodes.inside(data) as node:
+        async with traffic.Traffic(node.url, seed=9, users=3) as people:
+            await people.gather()
+            assert await health(node) == 200
+            free = os.statvfs(small_disk)
+            ballast.write_bytes(bytes(max(0, free.f_bavail * free.f_frsize - 64 * 1024)))
+            people.begin(commands=120)
+            await until(lambda: people.refusals.get(codes.UNAVAILABLE.number, 0) > 20 or people.done, "the disk is full")
+            people.fail_fast()
+            assert not people.done, "the disk was never full"
+
+            async def red() -> bool:
+                return await health(node) == 503
+
+            async def green() -> bool:
+                return await health(node) == 200
+
+            await until_true(red, "health turns red")
+            stored = people.seen_stored()
+            ballast.unlink()
+            await until_true(green, "health recovers by itself")
+            await people.converge()
+            assert people.seen_stored() > stored
+        assert not node.failure
+    await traffic.stored(data, people.seen)
+    people.check()
+
+
+async def test_a_damaged_row_is_never_served_and_all_others_are(tmp_path: pathlib.Path) -> None:
+    data = tmp_path / "data"
+    credentials = [messages.RegisterCredential(name, traffic.PASSWORD, name.ljust(16).encode()) for name in ("asha", "ben")]
+    async with nodes.inside(data) as node, Client(node.url, credentials[0]) as asha, Client(node.url, credentials[1]) as ben:
+        users, tokens = [asha.identity.user, ben.identity.user], [asha.identity.token, ben.identity.token]
+        damaged = ids.direct_stream(users[0], users[1])
+        whole = ids.direct_stream(users[0], users[0])
+        for number in range(20):
+            await asha.send_text(damaged, f"text number {number}")
+            await asha.send_text(whole, f"note number {number}")
+    flip(data / "kith.db", b"text number 7")
+    assert any("checksum" in finding.what for finding in doctor.doctor(data))
+    async with nodes.inside(data) as node, Client(node.url, messages.TokenCredential(tokens[0]), strict=True) as asha:
+        assert (await asha.history(whole, limit=50)).items[-1].seq == 1
+        after = await asha.history(damaged, 9, newest_first=False)
+        assert [item.seq for item in after.items] == list(range(9, 21))
+        async with asyncio.timeout(30):
+            refused = await first_answer(node.url, tokens[1], messages.FetchHistory(5, damaged, 0, False, 20))
+            assert isinstance(refused, messages.Error)
+            assert codes.BY_NUMBER[refused.number].temporary
+            assert isinstance((await asha.send_text(whole, "and on")).seq, int)
+        assert node.telemetry.checksum_errors > 0
+    store = await sqlite.open_store(data)
+    with pytest.raises(errors.Damaged):
+        await store.range(damaged, 1, 20, 99, 10**6)
+    assert [row.seq for row in await store.range(damaged, 9, 20, 99, 10**6)] == list(range(9, 21))
+    await store.close()
+
+
+async def first_answer(url: str, token: bytes, frame: messages.Frame) -> messages.ServerFrame:
+    """Ask by hand: the Python client would go on asking."""
+    async with connect(url, subprotocols=[SUBPROTOCOL], compression=None) as socket:
+        hello = messages.Hello(1, 1, 1, messages.TokenCredential(token))
+        await socket.send(codec.batch([codec.encode(hello), codec.encode(frame)]))
+        async for data in socket:
+            assert isinstance(data, bytes)
+            for each in codec.decode_server_message(data):
+                if each.rid == frame.rid:
+                    return each
+    raise AssertionError("closed without an answer")
+
+
+def flip(file: pathlib.Path, near: bytes) -> None:
+    """Flip one bit of a stored body, in the file, beside the database's back."""
+    data = bytearray(file.read_bytes())
+    at = data.find(near)
+    assert at > 0
+    assert data.find(near + b"\x90", at) >= 0
+    data[data.find(near + b"\x90", at) + 2] ^= 0x01
+    file.write_bytes(data)
