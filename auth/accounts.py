@@ -23,6 +23,10 @@ from storage import errors, interfaces, records
 
 INVITE = "invite"
 RESET = "reset"
+#: What stands for a reset code that was used, so that the same request may repeat its reset.
+REPEAT = "repeated reset"
+#: How often it may.
+REPEATS = 8
 #: Milliseconds after which to come again when the store does not answer.
 STORE_RETRY = 1000
 DAY = 24 * 3600 * 1000
@@ -142,8 +146,8 @@ class Accounts:
         """Set a password with a reset code, and revoke all devices but the one that request `keep` makes. Refused:
         BAD_INVITATION (for an unknown user too), WEAK_PASSWORD, RATE_LIMITED.
 
-        The code works once. Yet the repeat of a reset whose answer was lost succeeds: the new password itself, which is then
-        the user's password, stands for the used code. Knowing it, one might as well log in."""
+        The code works once. Yet the repeat of a reset whose answer was lost succeeds: the same code, with the same request,
+        and with the password that it set."""
         prepared, key = names.new_password(password), names.key(name)
         if key is None:
             raise codes.Refused(codes.BAD_INVITATION)
@@ -152,13 +156,8 @@ class Accounts:
             found = await self._store.user_by_key(key)
             user = found.id if found is not None else 0
             async with self._lock(user):
-                try:
-                    await self._store.take_code(tokens_.code_digest(RESET, user, code), RESET, self._clock())
-                except errors.NoSuch:
-                    fresh = await self._store.user(user)
-                    right = await self._passwords.verify(fresh.password if fresh else None, prepared)
-                    if found is None or not right:
-                        raise codes.Refused(codes.BAD_INVITATION) from None
+                if not await self._take_reset(user, code, keep):
+                    await self._require_password(user, prepared)
                 else:
                     await self._store.set_password(user, hashed)
             if found is None:
@@ -168,6 +167,27 @@ class Accounts:
             if device.id != kept and await self._store.revoke_device(user, device.id) and self._revoked is not None:
                 self._revoked(user, device.id)
         return found
+
+    async def _take_reset(self, user: int, code: str, request: bytes) -> bool:
+        """Use up a reset code. False when this very request has used it already; else Refused(BAD_INVITATION)."""
+        digest, now = tokens_.code_digest(RESET, user, code), self._clock()
+        repeat = self._tokens.repeat(digest, request)
+        try:
+            await self._store.take_code(digest, RESET, now)
+        except errors.NoSuch:
+            try:
+                await self._store.take_code(repeat, REPEAT, now)
+            except errors.NoSuch:
+                raise codes.Refused(codes.BAD_INVITATION) from None
+            return False
+        await self._store.add_code(records.Code(repeat, REPEAT, user, REPEATS, now + self._settings.reset_code))
+        return True
+
+    async def _require_password(self, user: int, password: str) -> None:
+        """Refused(BAD_INVITATION) unless it is what the reset set: then it was cut off before that, or was another password."""
+        found = await self._store.user(user)
+        if not await self._passwords.verify(found.password if found is not None else None, password):
+            raise codes.Refused(codes.BAD_INVITATION)
 
     async def _check(self, user: records.User | None, password: str) -> bool:
         """Whether it is the user's prepared password. For nobody, the same work is done. A hash of another cost than is

@@ -64,7 +64,7 @@ class Digest:
 class Tokens:
     """All that is made from the node's secret for accounts. `random_bytes(n)` as `secrets.token_bytes`."""
 
-    __slots__ = ("_device", "_invitation", "_invite", "_random_bytes", "_registration")
+    __slots__ = ("_device", "_invitation", "_invite", "_random_bytes", "_registration", "_repeat")
 
     def __init__(self, secret: bytes, random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> None:
         if len(secret) < MIN_SECRET:
@@ -72,6 +72,7 @@ class Tokens:
         self._random_bytes = random_bytes
         self._device = _derive(secret, b"devices")
         self._registration = _derive(secret, b"registrations")
+        self._repeat = _derive(secret, b"repeated resets")
         self._invitation = _derive(secret, b"invitations")
         self._invite = _derive(secret, b"invites")
 
@@ -90,6 +91,10 @@ class Tokens:
     def registration(self, key: str, request: bytes) -> bytes:
         """What is stored of a registration, to know its repeat by."""
         return _mac(self._registration, request + key.encode(), 32)
+
+    def repeat(self, code: bytes, request: bytes) -> bytes:
+        """What is stored of a request that used the one-time code of this digest, to know its repeat by."""
+        return _mac(self._repeat, code + request, 32)
 
     # --- codes that people type -------------------------------------------------------------------------------------
 

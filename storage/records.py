@@ -300,8 +300,8 @@ class Code:
     """A one-time or counted code (invitation, password reset), stored as its SHA-256."""
 
     digest: bytes
-    purpose: str  # "invite" | "reset"
-    user: int  # reset: whose; invite: who issued it (0: the operator)
+    purpose: str  # "invite" | "reset" | "repeated reset"
+    user: int  # resets: whose; invite: who issued it (0: the operator)
     uses: int
     expires_at: int  # 0: never
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from typing import Any
 
 import pytest
 import structlog
@@ -421,16 +422,17 @@ async def test_a_repeated_reset_finds_its_device_although_the_code_is_used_up(do
     assert (await door.token(repeat.token)).user == user
 
 
-@pytest.mark.parametrize("step", ["take_code", "set_password", "devices", "revoke_device", "add_device"])
+@pytest.mark.parametrize("step", ["take_code", "add_code", "set_password", "devices", "revoke_device", "add_device"])
 async def test_a_reset_that_is_cut_off_after_any_step_can_be_repeated_or_refused_but_never_half_works(
     door: world.Door, step: str
 ) -> None:
     first = await door.register()
     code, request = await door.admitter.issue_reset("asha"), world.request()
+    assert (await door.login()).user == first.user
     door.store.after = {step: errors.OutcomeUnknown("cut off")}
     with world.refused(codes.UNKNOWN):
         await door.reset(code, again=request)
-    if step == "take_code":  # the code is gone and nothing else happened: the operator issues another
+    if step in ("take_code", "add_code"):  # the code is gone and nothing else happened: the operator issues another
         with world.refused(codes.BAD_INVITATION):
             await door.reset(code, again=request)
         assert (await door.token(first.token)).user == first.user
@@ -438,6 +440,38 @@ async def test_a_reset_that_is_cut_off_after_any_step_can_be_repeated_or_refused
     fresh = await door.reset(code, again=request)
     assert await door.devices(first.user) == [fresh.device]
     await door.login(password="another horse")
+
+
+@pytest.mark.parametrize("other", [{"code": "WRONG-CODE"}, {"again": b"another request!"}, {"password": "a third horse"}])
+async def test_a_used_code_opens_nothing_but_to_the_same_request_with_the_same_password(
+    door: world.Door, other: dict[str, Any]
+) -> None:
+    first = await door.register()
+    same: dict[str, Any] = {"code": await door.admitter.issue_reset("asha"), "again": world.request()}
+    fresh = await door.reset(**same)
+    with world.refused(codes.BAD_INVITATION):
+        await door.reset(**(same | other))
+    assert await door.devices(first.user) == [fresh.device]
+    assert (await door.token(fresh.token)).user == first.user
+
+
+async def test_guesses_of_a_code_with_the_right_password_are_counted(door: world.Door) -> None:
+    await door.register()
+    door.clock.now += world.PER_ACCOUNT * world.WINDOW  # the registration was counted too
+    for _ in range(world.PER_ACCOUNT):
+        with world.refused(codes.BAD_INVITATION):
+            await door.reset("WRONG-CODE", password=world.PASSWORD)
+    with world.refused(codes.RATE_LIMITED):
+        await door.reset("WRONG-CODE", password=world.PASSWORD)
+
+
+async def test_a_repeated_reset_ends_when_the_code_would_have(door: world.Door) -> None:
+    await door.register()
+    code, request = await door.admitter.issue_reset("asha"), world.request()
+    await door.reset(code, again=request)
+    door.clock.now += 3600 * 1000
+    with world.refused(codes.BAD_INVITATION):
+        await door.reset(code, again=request)
 
 
 async def test_a_wrong_code_and_an_unknown_name_get_the_same_answer_by_the_same_way(door: world.Door) -> None:
