@@ -24,11 +24,12 @@ from actors.runtime.ref import ActorRef, watch_with
 from actors.runtime.runtime import Hooks, Runtime
 from actors.runtime.supervisor import WhichChildren
 from actors.runtime.watchdog import Watchdog
+from actors.state import log as log_state
 from actors.state import reader, rules
 from auth import accounts, admission, attempts, jwt, passwords, tokens
 from gateway.limits import COMMAND_BURST
 from gateway.listener import Gateway
-from protocol import codec, codes, messages
+from protocol import codec, codes, events, ids, messages
 from storage.sqlite import store as sqlite
 
 #: Commands of one device that may be unanswered in one stream beyond the oldest (contract.md, Delivery 2).
@@ -174,7 +175,7 @@ class Node:
             ),
             self.clock,
             secrets.token_bytes,
-            lambda user, device: self.cut_off(user, device, codes.REVOKED),
+            self.revoked,
             self.telemetry,
         )
 
@@ -287,6 +288,13 @@ class Node:
     def cut_off(self, user: int, device: int, reason: codes.Close) -> None:
         """Close a device's connection, if it has one, for good."""
         self.directory.tell_committed(directory.session_key(user), CutOff(device, reason))
+
+    def revoked(self, user: int, device: int) -> None:
+        """The store has let go of a device, though not for the user's account actor: close its connection, and tell the user's
+        other devices, which nobody waits for."""
+        self.cut_off(user, device, codes.REVOKED)
+        event = events.DeviceRevoked(0, 0, 0, 0, 0, device)
+        self.directory.tell_committed(ids.account_stream(user), log_state.Command(user, 0, event, 0))
 
 
 def issuers(settings: config.Config) -> jwt.Issuers:

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import control
 import telemetry
-from actors.state import log as log_state
 from auth import accounts, names
-from protocol import codes, events, ids, messages
+from protocol import codes, events
 from storage import errors, records
 
 if TYPE_CHECKING:
@@ -84,8 +83,8 @@ class Operations:
         return {"code": code, "uses": uses, "days": days, "registration": node.settings.auth.registration}
 
     async def _revoke(self, name: str, device: int) -> dict[str, Any]:
-        """In the store first, so that it holds whatever happens next; then the connection is cut; then the account stream
-        tells the user's other devices."""
+        """In the store first, so that it holds whatever happens next; then the connection is cut, and the account stream tells
+        the user's other devices."""
         node = self._node
         user = await self._user(name)
         devices = await node.store.devices(user.id)
@@ -93,11 +92,9 @@ class Operations:
         if device and not chosen:
             raise control.Failed(f"{user.name} has no device {device}")
         for each in chosen:
-            await node.store.revoke_device(user.id, each.id)
-            node.cut_off(user.id, each.id, codes.REVOKED)
-            frame = messages.RevokeDevice(0, 0, each.id)
-            node.directory.tell_committed(ids.account_stream(user.id), log_state.Command(user.id, 0, frame, 0))
-            log.info("device_revoked", user=user.id, device=each.id)
+            if await node.store.revoke_device(user.id, each.id):  # else it has just logged out, and was told of
+                node.revoked(user.id, each.id)
+                log.info("device_revoked", user=user.id, device=each.id)
         return {"name": user.name, "devices": [_shown(each) for each in chosen]}
 
     async def _backup(self, path: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import msgspec
 
 from actors.messages import Confirmed, CutOff, FactsChanged
 from actors.owner import Owner
+from actors.services import Services
 from actors.state import account, log
 from auth import names
 from protocol import codes, events, ids, messages
@@ -26,6 +27,11 @@ class Account(Owner):
     """Transient: loaded at its first message, put to sleep when idle."""
 
     _state: account.Account
+
+    def __init__(self, services: Services, stream: bytes) -> None:
+        super().__init__(services, stream)
+        #: Devices that the account store let go of on a command whose event is not stored: its repeat is no stranger's.
+        self._unrecorded: set[int] = set()
 
     @property
     def state(self) -> account.Account:
@@ -114,7 +120,9 @@ class Account(Owner):
                 await self._require_device(frame.device)
                 await services.store.rename_device(user, frame.device, frame.name)
             case messages.RevokeDevice():
-                if not await services.store.revoke_device(user, frame.device):
+                if await services.store.revoke_device(user, frame.device):
+                    self._unrecorded.add(frame.device)
+                elif frame.device not in self._unrecorded:
                     raise codes.Refused(codes.NOT_ALLOWED)
             case messages.DeleteAccount():
                 await services.admitter.confirm_deletion(user, frame.confirmation)
@@ -153,6 +161,7 @@ class Account(Owner):
                 if type(event) is events.Joined and self._is_deleted():
                     self._leave(event.stream)  # whoever added the user did not know yet
             case events.DeviceRevoked():
+                self._unrecorded.discard(event.revoked)
                 self._cut_off(CutOff(event.revoked, codes.REVOKED))
             case events.PasswordChanged() if event.revoked:
                 self._cut_off(CutOff(0, codes.REVOKED, except_device=accepted.command.device))

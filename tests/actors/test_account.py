@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from actors import account
+from actors.state import log
 from protocol import codes, events, ids, messages
 from protocol.events import Profile
 from storage import errors
@@ -122,6 +123,29 @@ async def test_a_store_that_is_away_when_an_account_ends_is_asked_again(world: W
         assert asha.closed is None
         await world.advance(account.END_AGAIN_S)
     assert asha.closed is not None
+
+
+async def test_a_revocation_that_could_not_be_told_is_told_by_the_same_bytes_and_no_stranger_is_revoked(world: World) -> None:
+    phone, laptop = await world.known(ASHA), await world.known(ASHA)
+    world.store.faults.append(Fault.REFUSED)
+    rid = phone.say(messages.RevokeDevice, laptop.device)
+    answer = await phone.answer(rid)
+    assert isinstance(answer, messages.Error)
+    assert answer.number == codes.UNAVAILABLE.number
+    await world.quiet()
+    phone.tell(messages.RevokeDevice(rid, phone.counter, laptop.device))
+    await world.until(lambda: laptop.closed)
+    assert await phone.refused(messages.RevokeDevice, laptop.device) is codes.NOT_ALLOWED
+    assert await phone.refused(messages.RevokeDevice, 4711) is codes.NOT_ALLOWED
+
+
+async def test_the_other_devices_hear_of_one_that_the_server_logged_out(world: World) -> None:
+    phone, laptop = await world.known(ASHA), await world.known(ASHA)
+    event = events.DeviceRevoked(0, 0, 0, 0, 0, laptop.device)
+    world.directory.tell_committed(MINE, log.Command(ASHA, 0, event, 0))
+    await world.until(lambda: laptop.closed)
+    await world.quiet()
+    assert [each.revoked for _, each in phone.events(MINE) if isinstance(each, events.DeviceRevoked)] == [laptop.device]
 
 
 async def test_one_who_is_gone_can_be_taken_off_the_lists(world: World) -> None:

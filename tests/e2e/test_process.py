@@ -80,6 +80,8 @@ async def test_a_reset_code_gives_a_new_password_and_logs_everybody_out(serve: S
     welcome = await fresh.enter(wire.credential("ResetCredential", **values))
     assert (welcome.user, welcome.device != asha.device) == (asha.user, True)
     assert await asha.lost() == 4504
+    await fresh.until(lambda: bool(fresh.events(asha.account, "DeviceRevoked")))
+    assert fresh.events(asha.account, "DeviceRevoked")[0].event.revoked == asha.device
     again = await server.world.client("again").enter(wire.credential("ResetCredential", **values))
     assert again.device == welcome.device, "the same request finds the device that the first try made"
     other = server.world.client("other")
