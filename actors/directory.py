@@ -99,7 +99,7 @@ class Directory:
         either the session or none, and no message is lost."""
         session = self.sessions.get(user)
         actor = session._actor_weakref() if session is not None else None
-        if session is not None and actor is not None and not actor.devices:
+        if session is not None and actor is not None and not actor.devices and not actor.writing:
             session.stop_now()
 
     def sweep(self, may_sleep: Callable[[Actor], bool]) -> int:

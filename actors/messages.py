@@ -30,11 +30,14 @@ class Query:
 
 @dataclass(slots=True, frozen=True)
 class Marked:
-    """A user's devices have, or the user has read, everything up to these seqs (0: no news)."""
+    """A user's devices have, or the user has read, all up to these seqs (0: no news). `rid` is not 0 where `device` wants to
+    hear when that is stored."""
 
     user: int
     delivered: int
     read: int
+    device: int = 0
+    rid: int = 0
 
 
 @dataclass(slots=True, frozen=True)

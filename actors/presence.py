@@ -53,7 +53,8 @@ class Presence(Actor):
         self._services = services
         self._online: set[int] = set(services.directory.sessions)
         self._watchers: dict[int, set[Watcher]] = {}
-        self._watched: dict[Watcher, set[int]] = {}
+        #: Whom each watcher watches, and whether the watcher was shown anything of them.
+        self._watched: dict[Watcher, dict[int, bool]] = {}
         self._last_seen: dict[int, int] = {}
         self._settling: set[int] = set()
         self._wanted: dict[int, set[Watcher]] = {}
@@ -90,15 +91,15 @@ class Presence(Actor):
     def _watch(self, message: Watch) -> None:
         watcher = (message.user, message.device)
         self._drop(watcher, set(message.drop))
-        watched = self._watched.setdefault(watcher, set())
-        added = set(message.add) - watched
+        watched = self._watched.setdefault(watcher, {})
+        added = set(message.add) - watched.keys()
         limit = self._services.limits.subscriptions
         if len(watched) + len(added) > limit:
             refused = codes.Refused(codes.TOO_MANY, f"a device watches at most {limit} users")
             self._answer(watcher, connection.error_frame(message.rid, refused))
             return
         for user in added:
-            watched.add(user)
+            watched[user] = False
             self._watchers.setdefault(user, set()).add(watcher)
         self._answer(watcher, messages.Done(message.rid))
         for user in added:
@@ -109,9 +110,9 @@ class Presence(Actor):
         self._services.directory.tell_committed(("session", watcher[0]), answer)
 
     def _drop(self, watcher: Watcher, users: set[int]) -> None:
-        watched = self._watched.get(watcher, set())
-        for user in users & watched:
-            watched.discard(user)
+        watched = self._watched.get(watcher, {})
+        for user in users & watched.keys():
+            del watched[user]
             others = self._watchers[user]
             others.discard(watcher)
             if not others:
@@ -166,12 +167,14 @@ class Presence(Actor):
         for watcher in watchers:
             viewer = watcher[0]
             mine = people.peek(viewer) if people.knows(viewer) else None
-            if user not in self._watched.get(watcher, ()):
+            watched = self._watched.get(watcher, {})
+            if user not in watched:
                 continue
-            # One who hides, one who is blocked either way and one who does not exist look the same.
-            frame = messages.Presence(0, user, False)
-            if facts is not None and mine is not None and self._sees(viewer, mine, user, facts):
-                frame = messages.Presence(0, user, online, 0 if online else last_seen)
+            sees = facts is not None and mine is not None and self._sees(viewer, mine, user, facts)
+            if not sees and not watched[user]:
+                continue  # one who hides, one who is blocked either way and one who does not exist look the same
+            watched[user] = sees
+            frame = messages.Presence(0, user, sees and online, 0 if online or not sees else last_seen)
             notice = Notice(codec.encode(frame), ("presence", user), device=watcher[1])
             self._services.directory.tell_committed(("session", viewer), notice)
 

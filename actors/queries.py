@@ -83,7 +83,7 @@ async def _history(services: Services, user: int, frame: messages.FetchHistory) 
                 gone.add(item.event.seq)
             else:
                 gone.flush()
-                frames.append(_history_item(frame.rid, stream, item))
+                frames.append(_history_item(frame.rid, stream, await readable(services, stream, item, intervals)))
         left -= len(page.items)
         if page.more:
             more = True
@@ -119,6 +119,27 @@ def _is_gone(item: records.Item, now: int) -> bool:
     return 0 < item.event.expires_at <= now
 
 
+async def readable(services: Services, stream: bytes, item: records.Item, intervals: Sequence[tuple[int, int]]) -> records.Item:
+    """The item as somebody may see it who reads these intervals alone: without what was done to it outside of them.
+
+    An edit outside is left out, and the body is that of the last edit inside. When a reaction was given does not stand in the
+    fold, so where the newest change lies beyond the interval of the item itself all reactions are left out."""
+    if item.fold is None:
+        return item
+    fold = events.decode_fold(item.fold)
+    seq = item.event.seq
+    if any(joined <= seq and fold.changed <= removed for joined, removed in intervals):
+        return item
+    edits = tuple(edit for edit in fold.edits if any(joined <= edit <= removed for joined, removed in intervals))
+    cut = events.Fold(edits=edits, deleted=fold.deleted, changed=edits[-1] if edits else 0)
+    if edits and not fold.deleted:
+        found = await services.store.item(stream, edits[-1])
+        edit = events.decode(found.event.data) if found is not None else None
+        if isinstance(edit, events.Edited):
+            cut.body, cut.edited_at = edit.body, edit.time
+    return records.Item(item.event, events.encode_fold(cut))
+
+
 def _history_item(rid: int, stream: bytes, item: records.Item) -> bytes:
     fold = msgspec.Raw(item.fold) if item.fold is not None else events.NIL
     return codec.encode(messages.HistoryItem(rid, stream, item.event.seq, msgspec.Raw(item.event.data), fold))
@@ -139,15 +160,19 @@ async def _conversations(services: Services, user: int, frame: messages.FetchCon
         part = settings.get(account.SETTINGS_PREFIX + summary.stream)
         view = account.decode_settings(part) if part is not None else messages.Settings()
         if not (view.deleted and summary.head <= view.cleared):
-            frames.append(codec.encode(_row(frame.rid, summary, view, now)))
+            last = summary.last
+            if last is not None:
+                last = await readable(services, summary.stream, last, summary.intervals)
+            frames.append(codec.encode(_row(frame.rid, summary, last, view, now)))
     more = len(summaries) > limit
     following: int | bytes = summaries[limit - 1].stream if more else b""
     frames.append(codec.encode(messages.PageEnd(frame.rid, more, following)))
     return frames
 
 
-def _row(rid: int, summary: records.Summary, view: messages.Settings, now: int) -> messages.Conversation:
-    last = summary.last
+def _row(
+    rid: int, summary: records.Summary, last: records.Item | None, view: messages.Settings, now: int
+) -> messages.Conversation:
     if last is not None and (last.event.seq <= view.cleared or last.event.seq in view.hidden or _is_gone(last, now)):
         last = None
     return messages.Conversation(
@@ -244,7 +269,8 @@ async def _export(services: Services, user: int, frame: messages.Export) -> Sequ
     for item in page.items:
         event = events.decode(item.event.data)
         if event.sender == user and not _is_gone(item, now):
-            frames.append(codec.encode(messages.ExportPart(frame.rid, "message", msgspec.Raw(_history_item(0, stream, item)))))
+            row = _history_item(0, stream, await readable(services, stream, item, intervals))
+            frames.append(codec.encode(messages.ExportPart(frame.rid, "message", msgspec.Raw(row))))
     following = page.items[-1].event.seq + 1 if page.more else 0
     cursor = stream + following.to_bytes(7, "big")
     return [*frames, codec.encode(messages.PageEnd(frame.rid, True, cursor))]

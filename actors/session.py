@@ -25,6 +25,7 @@ from actors.messages import (
     Offline,
     Online,
     Persist,
+    Persisted,
     Query,
     Typed,
     Unwatch,
@@ -156,7 +157,18 @@ class Session(Actor):
     mailbox_limit: ClassVar[int] = 1024
     pipe_limit: ClassVar[int] = MAX_DEVICES * (1 + MAX_PAGES + MAX_QUERIES)
 
-    __slots__ = ("_cursors", "_delivered", "_own_reads", "_paid", "_services", "_timer", "_user", "devices")
+    __slots__ = (
+        "_cursors",
+        "_delivered",
+        "_own_reads",
+        "_paid",
+        "_services",
+        "_timer",
+        "_to_resume",
+        "_user",
+        "devices",
+        "writing",
+    )
 
     def __init__(self, services: Services, user: int) -> None:
         super().__init__()
@@ -167,6 +179,9 @@ class Session(Actor):
         self._delivered: dict[bytes, int] | None = None
         self._own_reads: dict[bytes, int] | None = None
         self._timer: timers.Timer | None = None
+        #: Writes that are under way, and devices that wait for them: what a device has acknowledged is not sent to it again.
+        self.writing = 0
+        self._to_resume: list[Device] | None = None
         #: When all that the account has asked so far is paid off at its rate (the generic cell rate algorithm).
         self._paid = 0.0
 
@@ -211,10 +226,16 @@ class Session(Actor):
         if admission.new_device:
             event = events.DeviceAdded(0, 0, 0, 0, 0, admission.device, admission.device_name)
             services.directory.tell_committed(ids.account_stream(self._user), log.Command(self._user, 0, event, 0))
+        if self.writing:
+            self._to_resume = [*(self._to_resume or ()), device]
+        else:
+            self._begin_resume(device)
+
+    def _begin_resume(self, device: Device) -> None:
         try:
-            self.pipe(services.store.behind(self._user, device.id), lambda behind: _Resume(device, behind))
+            self.pipe(self._services.store.behind(self._user, device.id), lambda behind: _Resume(device, behind))
         except PipesFull:
-            sink.close(codes.SESSION_LOST.code, codes.SESSION_LOST.text, RETRY_MS)
+            device.sink.close(codes.SESSION_LOST.code, codes.SESSION_LOST.text, RETRY_MS)
 
     def _tell_self(self, message: Any) -> None:
         with contextlib.suppress(ActorDeadError):
@@ -237,7 +258,10 @@ class Session(Actor):
         if not self.devices:
             services = self._services
             services.whereis("presence").tell_committed(Offline(self._user, services.clock()))
-            self.actor_ref.runtime.loop.call_soon(services.directory.retire, self._user)
+            self._retire()
+
+    def _retire(self) -> None:
+        self.actor_ref.runtime.loop.call_soon(self._services.directory.retire, self._user)
 
     def _write_down(self, leaving: Sequence[Device]) -> None:
         """What is known of devices that leave, and what was gathered so far."""
@@ -506,7 +530,20 @@ class Session(Actor):
             self._services.directory.tell_committed(account, log.Command(self._user, 0, event, 0))
 
     def _persist(self, writes: Sequence[records.Write]) -> None:
-        self._services.whereis("writer").tell_committed(Persist(writes))
+        self.writing += 1
+        self._services.whereis("writer").tell_committed(Persist(writes, self.actor_ref))
+
+    def _persisted(self, _: Persisted) -> None:
+        """Written, or not: cursors that are lost cost a repeat."""
+        self.writing -= 1
+        if self.writing:
+            return
+        waiting, self._to_resume = self._to_resume, None
+        for device in waiting or ():
+            if device in self.devices:
+                self._begin_resume(device)
+        if not self.devices:
+            self._retire()
 
     # --- commands -----------------------------------------------------------------------------------------------------
 
@@ -659,6 +696,7 @@ class Session(Actor):
         _Drained: _drained,
         _Asked: _asked,
         _Gathered: _flush,
+        Persisted: _persisted,
     }
     _FRAMES: ClassVar[dict[type, Callable[[Session, Device, Any], None]]] = {
         messages.Read: _read,

@@ -51,16 +51,16 @@ def _touch(found: Stream, seq: int, event: events.Edited | events.Deleted | even
         case events.Edited():
             if seq not in fold.edits:
                 edits = (*fold.edits, seq)
-                item.fold = msgspec.structs.replace(fold, body=event.body, edited_at=event.time, edits=edits)
+                item.fold = msgspec.structs.replace(fold, body=event.body, edited_at=event.time, edits=edits, changed=seq)
         case events.Deleted():
-            item.fold = events.Fold(edits=fold.edits, deleted=True)
+            item.fold = events.Fold(edits=fold.edits, deleted=True, changed=seq)
             if isinstance(item.event, events.Message):
                 item.event = msgspec.structs.replace(item.event, body=events.NIL)
         case events.Reacted():
             reactions = {**fold.reactions, event.sender: event.emoji}
             if not event.emoji:
                 del reactions[event.sender]
-            item.fold = msgspec.structs.replace(fold, reactions=reactions)
+            item.fold = msgspec.structs.replace(fold, reactions=reactions, changed=seq)
 
 
 # --- rules of a stream ------------------------------------------------------------------------------------------------

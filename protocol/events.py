@@ -413,13 +413,14 @@ class Fold(Struct, array_like=True):
     """The current state of one item, beyond the event itself.
 
     `body` replaces the message's body after an edit (nil: not edited). `edits` are the seqs of its edits, oldest first.
-    `reactions` maps user to emoji, as pairs in order of first reaction."""
+    `reactions` maps user to emoji, as pairs in order of first reaction. `changed` is the seq of the newest event in here."""
 
     body: Raw = Raw(b"\xc0")
     edited_at: Number = 0
     edits: tuple[int, ...] = ()
     deleted: bool = False
     reactions: dict[int, str] = msgspec.field(default_factory=dict)
+    changed: Number = 0
 
 
 NIL = Raw(b"\xc0")

@@ -114,6 +114,7 @@ _SPECIFIC = {
     "FetchMembers.after": "user id after which to begin",
     "FindUsers.prefix": "beginning of the user name",
     "Fold.body": "the body after the last edit; nil: not edited",
+    "Fold.changed": "seq of the newest event that is folded in",
     "Fold.edited_at": "time of the last edit; 0: none",
     "Fold.edits": "seqs of its edits, oldest first",
     "Fold.reactions": "user id to emoji, in the order in which people first reacted",

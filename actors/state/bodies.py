@@ -29,8 +29,16 @@ def check(body: msgspec.Raw, limit: int) -> tuple[int, ...]:
     mentions = decoded.mentions  # type: ignore[union-attr]
     if not mentions:
         return ()
-    size = len(text.encode())
+    data = text.encode()
     for mention in mentions:
-        if mention.offset + mention.length > size:
+        end = mention.offset + mention.length
+        if end > len(data):
             raise codes.Refused(codes.BAD_MENTION, "body: a mention lies outside the text")
+        if _inside_character(data, mention.offset) or _inside_character(data, end):
+            raise codes.Refused(codes.BAD_MENTION, "body: a mention cuts a character")
     return tuple({mention.user: None for mention in mentions})
+
+
+def _inside_character(data: bytes, offset: int) -> bool:
+    """Whether an offset into UTF-8 falls on a continuation byte (RFC 3629 section 3)."""
+    return offset < len(data) and data[offset] & 0xC0 == 0x80

@@ -190,7 +190,7 @@ class Messaging(log.Log):
             raise codes.Refused(codes.TOO_MANY, f"a message can be edited {self.rules.edits} times")
         self._mentioned(command)
         edits = (*target.fold.edits, self.head + 1)
-        fold = msgspec.structs.replace(target.fold, body=frame.body, edited_at=now, edits=edits)
+        fold = msgspec.structs.replace(target.fold, body=frame.body, edited_at=now, edits=edits, changed=self.head + 1)
         changed = log.Target(target.seq, message, fold)
         event = events.Edited(0, 0, 0, 0, 0, target.seq, frame.body)
         return log.Proposal(event, changed, expires_at=message.expires_at)
@@ -198,7 +198,8 @@ class Messaging(log.Log):
     def _delete(self, command: log.Command, target: log.Target) -> log.Proposal:
         if target.event.sender != command.user and not self.may_delete_others(command.user):
             raise codes.Refused(codes.NOT_ALLOWED)
-        changed = log.Target(target.seq, target.event, events.Fold(edits=target.fold.edits, deleted=True))
+        fold = events.Fold(edits=target.fold.edits, deleted=True, changed=self.head + 1)
+        changed = log.Target(target.seq, target.event, fold)
         return log.Proposal(events.Deleted(0, 0, 0, 0, 0, target.seq), changed, erase=(target.seq, *target.fold.edits))
 
     def _react(self, command: log.Command, frame: messages.React, target: log.Target) -> log.Proposal:
@@ -209,7 +210,8 @@ class Messaging(log.Log):
             reactions[command.user] = frame.emoji
         else:
             del reactions[command.user]
-        changed = log.Target(target.seq, target.event, msgspec.structs.replace(target.fold, reactions=reactions))
+        fold = msgspec.structs.replace(target.fold, reactions=reactions, changed=self.head + 1)
+        changed = log.Target(target.seq, target.event, fold)
         return log.Proposal(events.Reacted(0, 0, 0, 0, 0, target.seq, frame.emoji), changed)
 
     def check_ephemeral(self, command: log.Command, now: int, context: Any) -> None:

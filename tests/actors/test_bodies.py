@@ -25,16 +25,27 @@ def refusal(body: msgspec.Raw) -> codes.Error:
     return caught.value.error
 
 
+def whole(text: str, offset: int, length: int) -> bool:
+    """Whether the bytes named are characters, and so are those before them."""
+    data = text.encode()
+    try:
+        data[:offset].decode()
+        data[offset : offset + length].decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 @given(
     st.text(min_size=1, max_size=200),
     st.lists(st.tuples(st.integers(1, 9), st.integers(0, 300), st.integers(1, 300)), max_size=8),
 )
-def test_a_mention_lies_in_the_text_by_bytes(text: str, mentions: list[tuple[int, int, int]]) -> None:
+def test_a_mention_lies_in_the_text_by_bytes_and_cuts_no_character(text: str, mentions: list[tuple[int, int, int]]) -> None:
     body = raw(events.Text(text, tuple(events.Mention(*each) for each in mentions)))
     size = len(text.encode())
     if not text.strip():
         assert refusal(body) is codes.EMPTY
-    elif any(offset + length > size for _, offset, length in mentions):
+    elif any(offset + length > size or not whole(text, offset, length) for _, offset, length in mentions):
         assert refusal(body) is codes.BAD_MENTION
     else:
         assert bodies.check(body, LIMIT) == tuple(dict.fromkeys(user for user, _, _ in mentions))

@@ -28,13 +28,15 @@ def folded(found: dict[int, tuple[events.AnyEvent, events.Fold]], received: list
             case events.Edited():
                 fold = found[event.target][1]
                 fold.body, fold.edited_at, fold.edits = event.body, event.time, (*fold.edits, seq)
+                fold.changed = seq
             case events.Deleted():
                 message, fold = found[event.target]
                 assert isinstance(message, events.Message)
                 message.body = events.NIL
-                found[event.target] = (message, events.Fold(edits=fold.edits, deleted=True))
+                found[event.target] = (message, events.Fold(edits=fold.edits, deleted=True, changed=seq))
             case events.Reacted():
-                reactions = found[event.target][1].reactions
+                fold = found[event.target][1]
+                fold.changed, reactions = seq, fold.reactions
                 if event.emoji:
                     reactions[event.sender] = event.emoji
                 else:

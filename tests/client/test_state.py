@@ -107,7 +107,7 @@ def test_a_deletion_leaves_no_body_anywhere(world: World) -> None:
     world.happens(DIRECT, events.Deleted, seq)
     item = world.state.streams[DIRECT].items[seq]
     assert texts(world.state.streams[DIRECT]) == []
-    assert item.fold == events.Fold(edits=(2,), deleted=True)
+    assert item.fold == events.Fold(edits=(2,), deleted=True, changed=4)
     assert isinstance(item.event, events.Message)
     assert item.event.body == events.NIL
 

@@ -358,7 +358,7 @@ def test_what_is_sent_edited_and_deleted_in_one_turn_leaves_no_body() -> None:
     assert host.refused(BEN, react(1), pair()) is codes.GONE
     host.flush()
     assert [getattr(events.decode(row.data), "body", events.NIL) for row in host.disk.rows] == [events.NIL] * 4
-    assert host.disk.fold(1) == events.Fold(edits=(2,), deleted=True)
+    assert host.disk.fold(1) == events.Fold(edits=(2,), deleted=True, changed=4)
 
 
 def test_each_user_has_one_reaction_to_a_message() -> None:

@@ -265,10 +265,13 @@ def folds_of(rows: Sequence[records.Event], bodies: dict[int, msgspec.Raw]) -> d
             case events.Edited() as event:
                 fold = folds.setdefault(event.target, events.Fold())
                 fold.body, fold.edited_at, fold.edits = bodies[row.seq], event.time, (*fold.edits, row.seq)
+                fold.changed = row.seq
             case events.Deleted() as event:
-                folds[event.target] = events.Fold(edits=folds.get(event.target, events.Fold()).edits, deleted=True)
+                edits = folds.get(event.target, events.Fold()).edits
+                folds[event.target] = events.Fold(edits=edits, deleted=True, changed=row.seq)
             case events.Reacted() as event:
-                reactions = folds.setdefault(event.target, events.Fold()).reactions
+                fold = folds.setdefault(event.target, events.Fold())
+                fold.changed, reactions = row.seq, fold.reactions
                 reactions[event.sender] = event.emoji
                 if not event.emoji:
                     del reactions[event.sender]

@@ -38,13 +38,14 @@ class Conversation:
         match event.kind:
             case "Edited":
                 fold = self.items[event.target][1]
-                fold |= {"body": event.body, "edited_at": event.time, "edits": [*fold["edits"], seq]}
+                fold |= {"body": event.body, "edited_at": event.time, "edits": [*fold["edits"], seq], "changed": seq}
             case "Deleted":
                 message, fold = self.items[event.target]
                 message["body"] = None
-                fold |= {"body": None, "edited_at": 0, "deleted": True, "reactions": {}}
+                fold |= {"body": None, "edited_at": 0, "deleted": True, "reactions": {}, "changed": seq}
             case "Reacted":
-                reactions = self.items[event.target][1]["reactions"]
+                fold = self.items[event.target][1]
+                fold["changed"], reactions = seq, fold["reactions"]
                 reactions[event.sender] = event.emoji
                 if not event.emoji:
                     del reactions[event.sender]

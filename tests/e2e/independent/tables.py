@@ -241,7 +241,7 @@ ROWS = Table(
     9 Settings pinned=False muted_until=0 archived=False cleared=0 deleted=False draft="" draft_reply_to=0 kept={} hidden=[]
     10 ProfileRow user name profile
     11 Mention user offset length
-    12 Fold body=None edited_at=0 edits=[] deleted=False reactions={}
+    12 Fold body=None edited_at=0 edits=[] deleted=False reactions={} changed=0
     """,
 )
 """Arrays inside others. They carry no number on the wire; the one here only tells them apart."""
