@@ -43,11 +43,11 @@ def fail_once_each(monkeypatch: pytest.MonkeyPatch, kind: type[Any], every: int,
 @pytest.mark.parametrize(
     ("kind", "every", "most"),
     [
-        (writer.Writer, 150, 3),
+        (writer.Writer, 150, 2),
         (fanout.FanOut, 200, 3),
-        (session.Session, 400, 6),
-        (group.Group, 150, 5),
-        (conversation.Conversation, 150, 5),
+        (session.Session, 300, 5),
+        (group.Group, 100, 2),
+        (conversation.Conversation, 100, 2),
     ],
 )
 async def test_whichever_actor_fails_all_come_back_and_nothing_is_lost(
@@ -58,7 +58,7 @@ async def test_whichever_actor_fails_all_come_back_and_nothing_is_lost(
         async with traffic.Traffic(node.url, seed=10) as people:
             await people.gather()
             happened = fail_once_each(monkeypatch, kind, every, most)
-            people.begin(commands=120)
+            people.begin(commands=80)
             await people.answered(10**6)
             monkeypatch.undo()
             await people.converge()

@@ -16,8 +16,8 @@ from websockets.asyncio.client import connect
 from client.client import SUBPROTOCOL, Client
 from node import Node
 from protocol import codec, codes, ids, messages
-from storage import errors
-from storage.sqlite import doctor
+from storage import errors, records
+from storage.sqlite import bulk, doctor, folder
 from storage.sqlite import store as sqlite
 from tests import conftest
 from tests.faults import nodes, traffic
@@ -93,6 +93,8 @@ async def test_a_damaged_row_is_never_served_and_all_others_are(tmp_path: pathli
         for number in range(20):
             await asha.send_text(damaged, f"text number {number}")
             await asha.send_text(whole, f"note number {number}")
+    # What was written last is checked when the store is opened: let the damage lie further back.
+    bulk.populate(data, (later(number) for number in range(1, folder.TAIL_EVENTS + 1)))
     flip(data / "kith.db", b"text number 7")
     assert any("checksum" in finding.what for finding in doctor.doctor(data))
     async with nodes.inside(data) as node, Client(node.url, messages.TokenCredential(tokens[0]), strict=True) as asha:
@@ -123,6 +125,11 @@ async def first_answer(url: str, token: bytes, frame: messages.Frame) -> message
                 if each.rid == frame.rid:
                     return each
     raise AssertionError("closed without an answer")
+
+
+def later(seq: int) -> records.Append:
+    """An event of some other stream."""
+    return records.Append(ids.direct_stream(1, 2), 1, seq, 0, seq, [records.NewEvent(33, b"later")])
 
 
 def flip(file: pathlib.Path, near: bytes) -> None:

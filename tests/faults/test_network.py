@@ -29,18 +29,18 @@ async def test_connections_cut_at_any_byte_and_pieces_of_any_size_lose_nothing(t
     async with nodes.inside(data) as node, Proxy(nodes.target(node), seed=4) as proxy:
         async with traffic.Traffic(proxy.url, seed=4) as people:
             await people.gather()
-            proxy.cut_between, proxy.pieces = (300, 30_000), 2000
+            proxy.cut_between, proxy.pieces = (300, 40_000), 2000
             proxy.cut()
-            people.begin(commands=150)
-            await people.answered(400)
+            people.begin(commands=90)
+            await people.answered(200)
             proxy.stall()
             await asyncio.sleep(0.2)  # how long nothing moves is the fault itself
             proxy.flow()
             await people.answered(100)
-            await until(lambda: proxy.cuts >= 20 or people.done, "cuts")
+            await until(lambda: proxy.cuts >= 12 or people.done, "cuts")
             proxy.cut_between = proxy.pieces = None
             await people.converge()
-        assert proxy.cuts >= 10
+        assert proxy.cuts >= 8
     await traffic.stored(data, people.seen)
     people.check()
 
@@ -54,6 +54,9 @@ async def hello(node: Node, name: str) -> ClientConnection:
     socket = await connect(node.url, subprotocols=[SUBPROTOCOL], compression=None, max_size=2**24, max_queue=1)
     credential = messages.RegisterCredential(name, traffic.PASSWORD, name.ljust(16, "-").encode())
     await socket.send(codec.encode(messages.Hello(1, 1, 1, credential)))
+    first = await socket.recv()
+    assert isinstance(first, bytes)
+    assert any(isinstance(frame, messages.Welcome) for frame in codec.decode_server_message(first))
     return socket
 
 

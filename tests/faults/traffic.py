@@ -55,7 +55,7 @@ class Person:
         self.messages: dict[bytes, deque[tuple[int, int]]] = {}
         self.groups: set[bytes] = set()
         self.failure: BaseException | None = None
-        self._taken: dict[bytes, int] = {}
+        self._taken: set[tuple[bytes, int]] = set()
         self._traffic = traffic
 
     @property
@@ -67,8 +67,9 @@ class Person:
         try:
             async for update in self.client.updates():
                 if isinstance(update, StreamEvent):
-                    assert update.seq > self._taken.get(update.stream, 0), f"{self.name} was given {update} again"
-                    self._taken[update.stream] = update.seq
+                    place = (update.stream, update.seq)
+                    assert place not in self._taken, f"{self.name} was given {update} again"
+                    self._taken.add(place)
                     self._learn(update)
         except BaseException as error:
             self.failure = error
