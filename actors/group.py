@@ -43,6 +43,7 @@ class Group(MessagingOwner):
         self._state = group.Group(self.stream, self.services.store.node_epoch, self.services.rules)
 
     def loaded(self) -> None:
+        super().loaded()
         self._owed_at_load = bool(self.state.owed)
         self._tell_owed()
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any
 
 from actors import queries
-from actors.messages import HasRead, Marked, Notice, Persist, Persisted, Query, Typed
+from actors.messages import Answer, HasRead, Marked, Notice, Persist, Persisted, Query, Typed
 from actors.owner import RETRY_MS, Owner, as_refusal, as_target
 from actors.receipts import Postponed
 from actors.runtime.errors import PipesFull
@@ -34,19 +34,20 @@ class _Receipts:
 
 _RECEIPTS = _Receipts()
 
-
-#: By member: delivered and read as they were told last, and as they are stored now. Only the latter may be told: what has moved
-#: since is not durable, and a crash would make it go back.
-Moves = dict[int, tuple[int, int, int, int]]
+#: By member: the seqs up to which everything is delivered and read.
+Marks = dict[int, tuple[int, int]]
 
 
 class _MarksStored:
-    """The token of a write of watermarks."""
+    """The token of a write of watermarks. `moved` maps members to (delivered, read) before; `stored` to what is stored now;
+    `readers` are devices that wait to hear of it."""
 
-    __slots__ = ("moves",)
+    __slots__ = ("moved", "readers", "stored")
 
-    def __init__(self, moves: Moves) -> None:
-        self.moves = moves
+    def __init__(self, moved: Marks, stored: Marks, readers: Sequence[Marked]) -> None:
+        self.moved = moved
+        self.stored = stored
+        self.readers = readers
 
 
 class _Known:
@@ -62,10 +63,10 @@ class _Known:
 class _Met:
     """Who moved watermarks is known now, and so is who may hear of it."""
 
-    __slots__ = ("moves",)
+    __slots__ = ("moved",)
 
-    def __init__(self, moves: Moves) -> None:
-        self.moves = moves
+    def __init__(self, moved: Marks) -> None:
+        self.moved = moved
 
 
 class MessagingOwner(Owner):
@@ -76,6 +77,8 @@ class MessagingOwner(Owner):
         super().__init__(services, stream)
         self._moved: dict[int, tuple[int, int]] = {}
         self._storing_marks = False
+        self._stored: Marks = {}
+        self._readers: list[Marked] = []
         self._answers: deque[tuple[int, Query, messages.Frame]] = deque()
 
     @property
@@ -84,6 +87,12 @@ class MessagingOwner(Owner):
 
     def audience(self) -> Sequence[int]:
         return self.state.members()
+
+    def loaded(self) -> None:
+        """What had moved and was not stored is gone with the state that it moved in; devices acknowledge, and read, again."""
+        self._moved = {}
+        readers, self._readers = self._readers, []
+        self._refuse_readers(readers)
 
     # --- commands -----------------------------------------------------------------------------------------------------
 
@@ -161,10 +170,8 @@ class MessagingOwner(Owner):
         if kind is Marked:
             self._mark(message)
         elif kind is Postponed:
-            state, user = self.state, message.user
-            state.mark(user, message.seq, 0)
-            read = min(state.read.get(user, 0), state.durable)
-            self._have_met({user: (0, read, min(state.delivered.get(user, 0), state.durable), read)})
+            self.state.mark(message.user, message.seq, 0)
+            self._has_moved(message.user, (0, self.state.read.get(message.user, 0)))
         elif kind is _Receipts:
             self._store_marks()
         elif kind is Typed:
@@ -172,7 +179,7 @@ class MessagingOwner(Owner):
         elif kind is Query:
             self._query(message, None)
         elif kind is _Met:
-            self._tell_receipts(message.moves)
+            self._tell_receipts(message.moved)
         elif kind is _Known:
             self._query(message.query, message.found)
 
@@ -251,76 +258,107 @@ class MessagingOwner(Owner):
 
     def _mark(self, message: Marked) -> None:
         state, user = self.state, message.user
+        if message.rid and not state.is_member(user):
+            self._answer_reader(message, codes.Refused(codes.NOT_ALLOWED))
+            return
         before = (state.delivered.get(user, 0), state.read.get(user, 0))
-        if state.mark(user, message.delivered, message.read):
-            if not self._moved and not self._storing_marks:
-                self._receipts_due()
-            self._moved.setdefault(user, before)
+        if message.rid:
+            self._readers.append(message)
+        if state.mark(user, message.delivered, message.read) or message.rid:
+            self._has_moved(user, before)
+
+    def _has_moved(self, user: int, before: tuple[int, int]) -> None:
+        """A watermark is to be stored and told; with what moves until then."""
+        if not self._moved and not self._storing_marks:
+            self._receipts_due()
+        self._moved.setdefault(user, before)
+
+    def _answer_reader(self, message: Marked, refused: codes.Refused | None = None) -> None:
+        """Done once what was read is stored, so that whoever asks then finds it; or why not."""
+        frame = messages.Done(message.rid) if refused is None else connection.error_frame(message.rid, refused)
+        self.services.directory.tell_committed(("session", message.user), Answer(message.device, codec.encode(frame)))
+
+    def _refuse_readers(self, readers: Sequence[Marked]) -> None:
+        for message in readers:
+            self._answer_reader(message, codes.Refused(codes.UNAVAILABLE, retry_after_ms=RETRY_MS))
 
     def _receipts_due(self) -> None:
-        if len(self.audience()) > FEW:
+        if len(self.audience()) > FEW and not self._readers:
             self.schedule(COUNT_EVERY_S, _RECEIPTS)
         else:
             self.actor_ref.tell_committed(_RECEIPTS)
 
     def _store_marks(self) -> None:
         """Make watermarks durable; only then are they told, so that nobody sees one go back after a crash."""
+        if self._storing_marks or not self._moved:
+            return
         moved, self._moved = self._moved, {}
+        readers, self._readers = self._readers, []
         state = self.state
         durable = state.durable  # own messages that are not stored yet have moved the own mark already
-        moves: Moves = {
-            user: (*before, min(state.delivered.get(user, 0), durable), min(state.read.get(user, 0), durable))
-            for user, before in moved.items()
+        stored = {
+            user: (min(state.delivered.get(user, 0), durable), min(state.read.get(user, 0), durable))
+            for user in moved
             if state.is_member(user)
         }
-        if moves:
-            self._storing_marks = True
-            marks = [records.Mark(self.stream, user, delivered, read) for user, (_, _, delivered, read) in moves.items()]
-            self.services.whereis("writer").tell_committed(Persist(marks, self.actor_ref, _MarksStored(moves)))
+        self._storing_marks = True  # also when there is no mark left to write: the answer ends it
+        marks = [records.Mark(self.stream, user, *seqs) for user, seqs in stored.items()]
+        token = _MarksStored({user: moved[user] for user in stored}, stored, readers)
+        self.services.whereis("writer").tell_committed(Persist(marks, self.actor_ref, token))
 
     def persisted(self, message: Persisted) -> None:
-        if type(message.token) is not _MarksStored:
+        token = message.token
+        if type(token) is not _MarksStored:
             super().persisted(message)
             if self._answers:
                 self._answer_queries()
             return
         self._storing_marks = False
+        stored = all(each.result is records.Result.STORED for each in message.outcomes)
+        if stored:
+            for reader in token.readers:
+                self._answer_reader(reader)
+        else:
+            self._refuse_readers(token.readers)
         if self.loading:
             return
-        moves = message.token.moves
-        if all(each.result is records.Result.STORED for each in message.outcomes):
-            self._have_met(moves)
+        if stored:
+            self._stored |= token.stored
+            self._have_met(token.moved)
             if self._moved:
                 self._receipts_due()
         else:
             # Receipts may be late, not wrong: what could not be stored is tried again, and told then.
-            self._moved |= {user: (delivered, read) for user, (delivered, read, _, _) in moves.items()}
+            self._moved |= token.moved
             self.schedule(COUNT_EVERY_S, _RECEIPTS)
 
-    def _have_met(self, moves: Moves) -> None:
+    def _have_met(self, moved: Marks) -> None:
         """Tell receipts once it is known what those concerned say of them."""
-        strangers = self.parties_to_receipts(moves)
+        strangers = self.parties_to_receipts(moved)
         if not strangers:
-            self._tell_receipts(moves)
+            self._tell_receipts(moved)
             return
         with contextlib.suppress(PipesFull):  # receipts are not worth an error, and the next is cumulative
-            self.pipe(self.meet(strangers), lambda _: _Met(moves))
+            self.pipe(self.meet(strangers), lambda _: _Met(moved))
 
     def parties_to_receipts(self, moved: Iterable[int]) -> Sequence[int]:
         """Whoever has to be known before it is told that these users' watermarks moved, and is not."""
         knows = self.services.people.knows
         return [user for user in moved if not knows(user)]
 
-    def _tell_receipts(self, moves: Moves) -> None:
-        """Tell senders whose newest message a watermark has reached, or is still short of; and the user's own devices."""
-        for user, (_, before, _, read) in moves.items():
+    def _tell_receipts(self, moved: Marks) -> None:
+        """Tell senders whose newest message a watermark has reached, or is still short of; and the user's own devices.
+
+        What is told is what is stored, the newest of it: a crash must not make it go back, nor a look-up that took longer."""
+        for user, (_, before) in moved.items():
+            read = self._stored.get(user, (0, 0))[1]
             if read > before:
                 self._tell_own_read(user, read)
         if len(self.audience()) > FEW:
-            self._tell_counts(min(before for before, _, _, _ in moves.values()))
+            self._tell_counts(min((min(before) for before in moved.values()), default=0))
             return
-        for user, (had, had_read, delivered, read) in moves.items():
-            self._tell_receipt(user, min(had, had_read), delivered, read)
+        for user, before_both in moved.items():
+            self._tell_receipt(user, min(before_both), *self._stored.get(user, (0, 0)))
 
     def _tell_own_read(self, user: int, seq: int) -> None:
         """The user's other devices hear of it by the account stream; the session gathers what comes within a second."""
@@ -378,4 +416,4 @@ class MessagingOwner(Owner):
             self.spread(others, Notice(frame, looking=self.stream))
 
     def may_sleep(self) -> bool:
-        return super().may_sleep() and not (self._moved or self._storing_marks or self._answers)
+        return super().may_sleep() and not (self._moved or self._readers or self._storing_marks or self._answers)

@@ -617,9 +617,7 @@ class Session(Actor):
     def _read(self, device: Device, frame: messages.Read) -> None:
         """To the owner, which alone knows whether the user is a member and where the stream ends."""
         self._check_stream(frame.stream)
-        self._services.directory.tell(frame.stream, Marked(self._user, 0, frame.seq))
-        if frame.rid:
-            device.sink.reply(codec.encode(messages.Done(frame.rid)))
+        self._services.directory.tell(frame.stream, Marked(self._user, 0, frame.seq, device.id, frame.rid))
 
     def _has_read(self, message: HasRead) -> None:
         """The own read mark has moved; the other devices are told once in a while."""

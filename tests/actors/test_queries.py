@@ -109,3 +109,27 @@ async def test_an_export_has_all_of_ones_own_and_nothing_of_others(world: World)
     assert {event.sender for event in decoded} == {ASHA}
     assert len([event for event in decoded if isinstance(event, events.Message)]) == 2
     assert [part.name for part in parts].count("account") >= 1
+
+
+async def test_who_was_removed_sees_nothing_of_what_was_done_later(world: World) -> None:
+    asha, ben, cara = [await world.known(user) for user in (ASHA, BEN, CARA)]
+    await asha.done(messages.CreateGroup, "g", (BEN, CARA))
+    group = ids.group_stream(asha.device, asha.counter)
+    own = direct(BEN, BEN)
+    first = (await asha.done(messages.Send, group, text("one"))).seq
+    other = (await asha.done(messages.Send, group, text("other"))).seq
+    await asha.done(messages.Edit, group, first, text("two"))
+    await cara.done(messages.React, group, other, "!")
+    await asha.done(messages.RemoveMember, group, BEN)
+    await asha.done(messages.Edit, group, first, text("secret"))
+    await cara.done(messages.React, group, first, "?")
+    await ben.ask(messages.FetchHistory, group)
+    folds = {item.seq: events.decode_fold(item.fold) for item in ben.all(messages.HistoryItem) if item.fold != events.NIL}
+    assert events.decode_body(folds[first].body) == events.Text("two")
+    assert not folds[first].reactions
+    assert folds[other].reactions == {CARA: "!"}
+    await ben.done(messages.Forward, own, group, first)
+    await ben.ask(messages.FetchHistory, own)
+    (copied,) = [events.decode(item.event) for item in ben.all(messages.HistoryItem) if item.stream == own]
+    assert isinstance(copied, events.Message)
+    assert events.decode_body(copied.body) == events.Text("two")

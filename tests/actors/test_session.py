@@ -158,7 +158,7 @@ async def test_who_is_no_member_reads_nothing_and_leaves_no_trace(world: World) 
     await asha.done(messages.CreateGroup, "g", ())
     group = ids.group_stream(asha.device, asha.counter)
     for stream in (group, ids.group_stream(5, 5)):
-        assert isinstance(await cara.ask(messages.Read, stream, 7), messages.Done)
+        assert await cara.refused(messages.Read, stream, 7) is codes.NOT_ALLOWED
     await world.advance(session.GATHER_S)
     assert await world.whole(ids.account_stream(CARA)) == []
     assert [mark.user for mark in await world.disk.marks(group)] in ([], [ASHA])
