@@ -113,8 +113,10 @@ async def test_roles_and_who_may_what(world: World) -> None:
         ben.user,
         wire.ADMIN,
     )
-    assert await ben.refusal("SetRole", stream=stream, user=cleo.user, role=wire.ADMIN) == "not_allowed"
-    assert await ben.refusal("RemoveMember", stream=stream, user=asha.user) == "not_allowed"
+    await ben.change("SetRole", stream=stream, user=cleo.user, role=wire.ADMIN)
+    assert await ben.refusal("SetRole", stream=stream, user=cleo.user, role=wire.MEMBER) == "not_allowed"
+    for admin in (asha, cleo):
+        assert await ben.refusal("RemoveMember", stream=stream, user=admin.user) == "not_allowed"
     deleted = await ben.change("Delete", stream=stream, target=theirs.seq)
     assert (await cleo.event(stream, deleted.seq)).sender == ben.user
     renamed = await ben.change("SetGroupProfile", stream=stream, title="Mantua", description="", picture="")
