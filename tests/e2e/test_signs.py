@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from actors import presence
 from tests.e2e.independent import wire
 from tests.e2e.independent.client import Client
 from tests.e2e.world import World
@@ -121,7 +124,8 @@ async def test_typing_is_shown_to_who_looks(world: World) -> None:
     assert len(ben.all("MemberTyping")) == count, "who looks away is not told"
 
 
-async def test_presence_comes_at_once_and_then_on_changes(world: World) -> None:
+async def test_presence_comes_at_once_and_then_on_changes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence, "DAMP_S", 0.1)  # how long is tests/actors/test_presence.py's, by a clock of its own
     asha, ben, cleo = await world.people("asha", "ben", "cleo")
     answer = await asha.pages("WatchPresence", add=[ben.user, 4711])
     assert answer[-1].kind == "Done"
