@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import config
 import telemetry
 from auth.identity import Admission
-from gateway import flusher, limits, proxy, reader, tls, wheel
+from gateway import flusher, limits, proxy, reader, tls, turns, wheel
 from protocol import connection, messages
 
 if TYPE_CHECKING:
@@ -86,6 +86,8 @@ class Hub:
         self.flusher = flusher.Flusher(self.loop, limit.outbox_bytes, counters, clock)
         reader.quiet.setLevel(logging.WARNING)
         self.readers = reader.Readers(limit.frame_bytes)
+        self.turns = turns.Turns(self.loop, clock)
+        self.debts = limits.Debts()
         self.rate = _rate(limit.connection_commands_s, limits.COMMAND_BURST)
         self.addresses = limits.Addresses(
             limit.connections_per_address,

@@ -12,11 +12,20 @@ from math import ceil
 
 #: Addresses without a connection that are remembered, the longest silent forgotten first: 16,384 at 0.3 KB are 5 MB.
 MAX_QUIET_ADDRESSES = 16_384
-#: What a refused command costs, in accepted ones. Refusing is cheap, but an answer has to be written.
-REFUSAL_COST = 0.5
+#: Part of a burst that is served at once after a refusal and the wait for it. Who sends without end gets a tenth of the rate,
+#: and who waits as told and keeps to the rate from then on is served always.
+FRESH_PART = 0.1
 #: A burst as a multiple of a second's worth, as config.py describes it: for commands, and for new connections of an address.
-COMMAND_BURST = 4
+#: Commands: what a client has to say after a pause, and no more than can be worked off beside others' without their noticing.
+COMMAND_BURST = 1
 CONNECT_BURST = 10
+#: Refusals in a row after which a connection is closed as a flood. Not being read between them, it gets there by sending more
+#: than a whole burst after each wait, or by never having waited.
+FLOOD_REFUSALS = 5
+#: Devices whose debt is remembered when they are gone, the longest gone forgotten first.
+MAX_DEBTS = 16_384
+#: What rounding may do to a sum of times: a clock of many years has steps of a tenth of this.
+_ROUNDING_S = 1e-6
 #: Connections beyond the limit that are still given a handshake, so that they hear 1013; beyond, TCP is cut. They come out of
 #: the files that config.RESERVED_FILES keeps free.
 FULL_MARGIN = 96
@@ -28,27 +37,57 @@ MAX_PENDING = 4096
 class Rate:
     """So many a second, `burst` at once. Durations in seconds."""
 
-    __slots__ = ("burst_s", "flood_s", "interval")
+    __slots__ = ("_owed_s", "burst_s", "interval")
 
     def __init__(self, per_s: float, burst: float) -> None:
         self.interval = 1.0 / per_s
         #: How far ahead of now a taker may be and still be served.
-        self.burst_s = burst / per_s
-        #: How far ahead is a flood: as much again, run up by not waiting after a refusal.
-        self.flood_s = 2 * self.burst_s
+        self.burst_s = burst / per_s + _ROUNDING_S
+        #: How far ahead of now who was refused may be when the wait is over: so that one is served in any case.
+        self._owed_s = min(burst * (1 - FRESH_PART), burst - 1) / per_s
 
     def after(self, paid: float, now: float) -> float:
         """`paid` after one more is taken. It was allowed if the result is at most `now + burst_s`."""
         return max(paid, now) + self.interval
 
     def refused(self, paid: float, now: float) -> tuple[float, int]:
-        """`paid` after a refusal is charged, and in how many milliseconds one would be served (at least 1)."""
-        paid = max(paid, now) + self.interval * REFUSAL_COST
-        return paid, max(1, ceil((paid + self.interval - now - self.burst_s) * 1000))
+        """`paid` after a refusal is charged, and how many milliseconds to wait for it: about the time of a burst."""
+        paid = max(paid, now) + self._owed_s
+        return paid, self.wait_ms(paid, now)
 
-    def is_flood(self, paid: float, now: float) -> bool:
-        """Whether the taker went on, refusal after refusal."""
-        return paid - now > self.flood_s
+    def wait_ms(self, paid: float, now: float) -> int:
+        """In how many milliseconds (at least 1) a part of a burst will be served again."""
+        return max(1, ceil((paid - now - self._owed_s) * 1000))
+
+    def in_a_row(self, refusals: int, resumed: float, now: float) -> int:
+        """How many refusals this one makes, if the last of `refusals` had to be waited for until `resumed`."""
+        return refusals + 1 if now - resumed <= self.burst_s else 1
+
+
+class Debts:
+    """Until when devices that are gone have to pay, so that a burst does not come anew with each connection."""
+
+    __slots__ = ("_most", "_paid")
+
+    def __init__(self, most: int = MAX_DEBTS) -> None:
+        self._most = most
+        self._paid: dict[int, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._paid)
+
+    def note(self, device: int, paid: float, now: float) -> None:
+        """`device` has paid when `paid` has come. The later of two counts."""
+        if paid <= now:
+            return
+        paid = max(paid, self._paid.pop(device, paid))
+        self._paid[device] = paid
+        if len(self._paid) > self._most:
+            del self._paid[next(iter(self._paid))]
+
+    def collect(self, device: int, paid: float) -> float:
+        """What `device` brings along, to be kept by its connection; `paid` if that is later."""
+        return max(paid, self._paid.pop(device, paid))
 
 
 class Address:

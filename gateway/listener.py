@@ -160,6 +160,7 @@ class Gateway:
         await self._close_pages()
         if self._beat_timer is not None:
             self._beat_timer.cancel()
+        hub.turns.stop()
 
     async def _close_pages(self) -> None:
         assert self.hub.site is not None

@@ -7,8 +7,9 @@ It waits for nothing downstream. Its life after the upgrade:
 
     hello and credentials   pending, with a deadline counted from the acceptance of TCP; not read while a credential is checked
     open                    commands go to the session, the session speaks through the outbox
+                            more frames than one turn takes wait in a backlog; who was refused is not read until it may go on
     closing                 our close frame is out; what comes is read only to see the client's, for at most CLOSE_GRACE_S
-    deaf                    the client has closed or broken RFC 6455; what comes is thrown away until TCP ends
+    deaf                    the client has closed, broken RFC 6455 or flooded; what comes is thrown away until TCP ends
     gone                    TCP is over; the session has been told
 """
 
@@ -16,12 +17,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast
 
 from actors import commands
 from actors.runtime import errors
 from gateway import hub as hubs
-from gateway import limits, outbox, reader
+from gateway import limits, outbox, reader, turns
 from protocol import codec, codes, connection, messages
 from protocol.connection import Admit, Command, State
 
@@ -37,7 +39,7 @@ HEARTBEAT_JITTER_S = 3.0
 FULL_HINT_MS = (5_000, 15_000)
 #: What a command costs to repeat when its mailbox was full: a moment of the session's time, in milliseconds.
 BUSY_HINT_MS = 200
-#: How long a flooder is asked to stay away, in milliseconds.
+#: How long a flooder is asked to stay away, in milliseconds. Its device is refused as long if it comes back before.
 FLOOD_HINT_MS = 30_000
 
 Special = reader.Pong | reader.Ended | reader.Mark
@@ -45,6 +47,10 @@ Special = reader.Pong | reader.Ended | reader.Mark
 _ADMITTING = 1
 _FULL = 2
 _STOPPING = 4
+_REFUSED = 8
+_BACKLOG = 16
+#: Those for which nothing is handled either.
+_WAITING = _FULL | _STOPPING | _REFUSED
 
 
 class Socket(asyncio.Protocol):
@@ -52,6 +58,7 @@ class Socket(asyncio.Protocol):
 
     __slots__ = (
         "_address",
+        "_backlog",
         "_closing",
         "_connection",
         "_deaf",
@@ -62,6 +69,8 @@ class Socket(asyncio.Protocol):
         "_peer",
         "_raw",
         "_reader",
+        "_refusals",
+        "_resumed",
         "_stall",
         "_task",
         "_transport",
@@ -93,6 +102,11 @@ class Socket(asyncio.Protocol):
         self._device = 0
         #: Paid-off time of the rate of commands.
         self._paid = began
+        #: Refusals in a row, and when the wait after the last one was over.
+        self._refusals = 0
+        self._resumed = began
+        #: What was read and has to wait its turn, or until something else is over.
+        self._backlog: turns.Backlog | None = None
         #: (bytes that could not be sent, since when) while the transport is full.
         self._stall: tuple[int, float] | None = None
         self._holds = 0
@@ -113,25 +127,14 @@ class Socket(asyncio.Protocol):
         hub.counters.bytes_in += len(data)
         if self._deaf:
             return
-        source = self._reader or hub.readers.borrow()
-        self._reader = source
-        incoming = source.feed(data)
-        if source.clean:
-            self._reader = None
-            hub.readers.give_back(source)
-        now = hub.clock()
-        for item in incoming:
-            if type(item) is bytes:
-                effects = self._connection.receive(item, now)
-                if not effects:
-                    self._charge(now)
-                for effect in effects:
-                    if type(effect) is Command:
-                        self._command(effect, now)
-                    else:
-                        self._carry_out(effect, now)
-            else:
-                self._special(cast("Special", item), now)
+        if self._backlog is not None:
+            self._backlog.add(data)
+        elif len(data) <= turns.SLICE:
+            rest = self._handle(self._feed(data), hub.clock())
+            if rest:
+                self._keep(turns.Backlog(b"", rest))
+        else:
+            self._keep(turns.Backlog(data, []))
 
     def eof_received(self) -> None:
         """The client will send no more; the transport closes itself."""
@@ -149,7 +152,7 @@ class Socket(asyncio.Protocol):
         """TCP is over, whoever ended it."""
         self.outbox.shut()
         self._connection.close(codes.NORMAL)
-        self._transport = self._raw = self._reader = self._stall = self.slot = None
+        self._transport = self._raw = self._reader = self._stall = self.slot = self._backlog = None
         self._closing = self._deaf = True
         self._leave_session()
         hub = self._hub
@@ -159,6 +162,90 @@ class Socket(asyncio.Protocol):
         self._address = None
 
     # --- from the client ----------------------------------------------------------------------------------------------
+
+    def turn(self) -> None:
+        """Work at the backlog, for one turn."""
+        backlog = self._backlog
+        if backlog is None:
+            return
+        backlog.is_queued = False
+        now = self._hub.clock()
+        frames, size = 0, 0
+        while backlog and not self._holds & _WAITING and frames < turns.FRAMES_A_TURN and size < turns.BYTES_A_TURN:
+            entries = backlog.entries
+            if not entries:
+                data = backlog.slice()
+                size += len(data)
+                entries = cast("list[object]", self._feed(data))
+            # Each slice may give a whole turn's frames: then it is the last one of this turn.
+            rest = self._handle(entries, now)
+            frames += turns.FRAMES_A_TURN if rest else len(entries)
+            backlog.entries = rest
+            if self._deaf:
+                break
+        if self._backlog is None:
+            return  # TCP ended meanwhile
+        if not backlog or self._deaf:
+            self._backlog = None
+            self._hold(_BACKLOG, on=False)
+            return
+        self._hold(_BACKLOG, on=True)
+        self._queue()
+
+    def _keep(self, backlog: turns.Backlog) -> None:
+        """Handle it in turns: the first one now, if nobody else is waiting."""
+        self._backlog = backlog
+        if not backlog.entries and self._hub.turns.is_idle:
+            self.turn()
+        else:
+            self._hold(_BACKLOG, on=True)
+            self._queue()
+
+    def _queue(self) -> None:
+        backlog = self._backlog
+        if backlog is not None and not backlog.is_queued and not self._holds & _WAITING:
+            backlog.is_queued = True
+            self._hub.turns.add(self)
+
+    def _feed(self, data: bytes) -> list[reader.Incoming]:
+        hub = self._hub
+        source = self._reader or hub.readers.borrow()
+        self._reader = source
+        incoming = source.feed(data)
+        if source.clean:
+            self._reader = None
+            hub.readers.give_back(source)
+        return incoming
+
+    def _handle(self, entries: Iterable[object], now: float) -> list[object]:
+        """As many as one turn takes, or until nothing may be handled. What is left.
+
+        An entry is reader.Incoming, or an effect of a message of which the others were carried out already.
+        """
+        left = turns.FRAMES_A_TURN
+        remaining = iter(entries)
+        for entry in remaining:
+            if type(entry) is bytes:
+                effects = self._connection.receive(entry, now)
+                if not effects:
+                    self._charge(now)
+                rest = iter(effects)
+                for effect in rest:
+                    if type(effect) is Command:
+                        self._command(effect, now)
+                    else:
+                        self._carry_out(effect, now)
+                    left -= 1
+                    if left <= 0 or self._holds & _WAITING:
+                        return [*rest, *remaining]
+            elif isinstance(entry, connection.Effect):
+                self._carry_out(entry, now)
+            else:
+                self._special(cast("Special", entry), now)
+            left -= 1
+            if left <= 0 or self._holds & _WAITING:
+                return list(remaining)
+        return []
 
     def _command(self, command: Command, now: float) -> None:
         """The hot path: pay, and pass it on."""
@@ -176,9 +263,13 @@ class Socket(asyncio.Protocol):
             rate = hub.addresses.commands
             paid = rate.after(address.commands, now)
             if paid - now > rate.burst_s:
-                address.commands, wait_ms = rate.refused(address.commands, now)
-                self._refuse(frame.rid, codes.RATE_LIMITED, wait_ms, "address")
-                return
+                if type(frame) is not messages.Ack:
+                    # Others of the same address may have used it up: that is no flood of this connection's.
+                    wait_ms = rate.wait_ms(address.commands, now)
+                    self._refuse(frame.rid, codes.RATE_LIMITED, wait_ms, "address")
+                    self._wait(now + wait_ms / 1000)
+                    return
+                self._wait(now + rate.wait_ms(paid, now) / 1000)
             address.commands = paid
         digest = 0
         if isinstance(frame, messages.Change):
@@ -194,15 +285,14 @@ class Socket(asyncio.Protocol):
             self._close(codes.SESSION_LOST)
 
     def _may_exceed(self, frame: messages.ClientFrame, paid: float, now: float) -> bool:
-        """Over the rate: refuse, unless it is an acknowledgement, whose loss would stop the flow of events."""
+        """Over the rate: refuse, unless it is an acknowledgement, whose loss would stop the flow of events. Then wait."""
         rate = self._hub.rate
-        if rate.is_flood(paid, now):
-            self._flood()
-            return False
         if type(frame) is messages.Ack:
+            self._wait(now + rate.wait_ms(paid, now) / 1000)
             return True
         self._paid, wait_ms = rate.refused(self._paid, now)
         self._refuse(frame.rid, codes.RATE_LIMITED, wait_ms, "connection")
+        self._too_much(now + wait_ms / 1000, now)
         return False
 
     def _charge(self, now: float) -> None:
@@ -211,11 +301,39 @@ class Socket(asyncio.Protocol):
             return
         rate = self._hub.rate
         self._paid = rate.after(self._paid, now)
-        if rate.is_flood(self._paid, now):
-            self._flood()
+        if self._paid - now > rate.burst_s and not self._holds & _REFUSED:
+            self._paid, wait_ms = rate.refused(self._paid, now)
+            self._too_much(now + wait_ms / 1000, now)
 
-    def _flood(self) -> None:
+    def _too_much(self, until: float, now: float) -> None:
+        """More than the rate: wait, or go, if that did not help before."""
+        self._refusals = self._hub.rate.in_a_row(self._refusals, self._resumed, now)
+        if self._refusals < limits.FLOOD_REFUSALS:
+            self._wait(until)
+            return
+        self._paid = now + FLOOD_HINT_MS / 1000
         self._close(codes.FLOOD, FLOOD_HINT_MS)
+        # Megabytes of small frames may be on their way: to take them apart for the close frame behind them would be the flood.
+        self._deaf = True
+        self._backlog = self._reader = None
+        self._hold(_BACKLOG, on=False)
+        if self._transport is not None and self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def _wait(self, until: float) -> None:
+        """Read nothing before."""
+        if self._holds & _REFUSED:
+            return
+        hub = self._hub
+        if self._device:
+            hub.debts.note(self._device, self._paid, hub.clock())
+        self._resumed = until
+        self._hold(_REFUSED, on=True)
+        hub.turns.wait(self, until)
+
+    def resume(self) -> None:
+        """The wait is over."""
+        self._hold(_REFUSED, on=False)
 
     def _refuse(self, rid: int, error: codes.Error, retry_after_ms: int, limit: str = "") -> None:
         if limit:
@@ -301,6 +419,7 @@ class Socket(asyncio.Protocol):
             return
         self._user = attach.admission.user
         self._device = attach.admission.device
+        self._paid = hub.debts.collect(self._device, self._paid)
         hub.pending.pop(self, None)
         hub.wheel.put(self, self._next_look(now))
         for effect in held:
@@ -341,7 +460,7 @@ class Socket(asyncio.Protocol):
         self._connection.close(codes.NORMAL)
         self._leave_session()
         hub.pending.pop(self, None)
-        self._hold(_ADMITTING | _FULL | _STOPPING, on=False)  # to see the client's close frame
+        self._hold(_ADMITTING | _WAITING, on=False)  # to see the client's close frame
         hub.wheel.put(self, hub.clock() + CLOSE_GRACE_S)
 
     # --- from the wheel, and from the hub -----------------------------------------------------------------------------
@@ -357,6 +476,8 @@ class Socket(asyncio.Protocol):
             self._hub.counters.closes[codes.SLOW.symbol] += 1
             self._transport.abort()
             return
+        if self._holds & (_REFUSED | _BACKLOG):
+            self._connection.heard = now  # its silence is ours
         for effect in self._connection.tick(now):
             if type(effect) is connection.Close:
                 self._close(effect.close)
@@ -419,6 +540,8 @@ class Socket(asyncio.Protocol):
 
     def _hold(self, why: int, on: bool) -> None:
         before, self._holds = self._holds, self._holds | why if on else self._holds & ~why
+        if before & _WAITING and not self._holds & _WAITING:
+            self._queue()
         transport = self._transport
         if transport is None or transport.is_closing() or bool(before) == bool(self._holds):
             return
@@ -459,4 +582,5 @@ class Socket(asyncio.Protocol):
         if self._device:
             with contextlib.suppress(errors.ActorDeadError):
                 self._hub.directory.tell(("session", self._user), commands.Detach(self._device, self.outbox))
+            self._hub.debts.note(self._device, self._paid, self._hub.clock())
             self._device = 0

@@ -35,17 +35,38 @@ def test_who_waits_as_long_as_told_is_served(taken: int) -> None:
     assert rate.after(paid, now) - now <= rate.burst_s + 1e-9
 
 
-def test_going_on_after_refusals_is_a_flood_and_stopping_is_not() -> None:
+def test_going_on_after_refusals_is_a_flood_and_what_was_long_ago_is_not() -> None:
     rate = limits.Rate(10, 20)
-    paid = 0.0
-    for _ in range(20):
-        paid = rate.after(paid, 0.0)
     refusals = 0
-    while not rate.is_flood(rate.after(paid, 0.0), 0.0):
-        paid, _ = rate.refused(paid, 0.0)
-        refusals += 1
-    assert 20 <= refusals <= 40
-    assert not rate.is_flood(rate.after(paid, 5.0), 5.0)
+    for _ in range(limits.FLOOD_REFUSALS):
+        refusals = rate.in_a_row(refusals, 50.0, 50.5)
+    assert refusals == limits.FLOOD_REFUSALS
+    assert rate.in_a_row(refusals, 50.0, 53.0) == 1
+
+
+@given(st.floats(0.1, 1000), st.floats(0, 1e6))
+def test_who_never_waits_gets_a_tenth_of_the_rate_and_one_in_any_case(per_s: float, now: float) -> None:
+    burst = max(1.0, per_s)
+    rate = limits.Rate(per_s, burst)
+    paid, wait_ms = rate.refused(now + rate.burst_s, now)
+    now += wait_ms / 1000
+    served = 0
+    while (after := rate.after(paid, now)) - now <= rate.burst_s:
+        paid = after
+        served += 1
+    assert 1 <= served <= max(2.0, burst * limits.FRESH_PART + per_s * 0.001 + 2)
+
+
+def test_a_debt_outlives_the_connection_and_the_table_does_not_grow() -> None:
+    debts = limits.Debts(most=3)
+    for device in range(5):
+        debts.note(device, 20.0, 10.0)
+    debts.note(9, 10.0, 10.0)
+    assert len(debts) == 3
+    assert debts.collect(4, 11.0) == 20.0
+    assert debts.collect(4, 11.0) == 11.0
+    debts.note(3, 15.0, 10.0)
+    assert debts.collect(3, 30.0) == 30.0
 
 
 def table(connections: int = 2, quiet: int = 10) -> limits.Addresses:

@@ -16,6 +16,8 @@ from websockets.frames import BINARY, CLOSE, CONT, PING, Frame, Opcode
 
 from actors import commands
 from auth.identity import Admission
+from gateway import limits as flood_limits
+from gateway import turns
 from protocol import codec, codes, connection, messages
 from tests.gateway import world
 
@@ -305,42 +307,94 @@ async def test_who_sends_too_much_is_told_when_to_go_on_and_in_the_end_closed_wi
         node.sessions.on_command = answer_sent
         for counter in range(1, 201):
             await client.send(world.send(counter, rid=counter))
-        code, answers = await world.remainder(client)
+        waiting = asyncio.create_task(world.remainder(client))
+        refused = node.counters.errors
+        for refusals in range(1, flood_limits.FLOOD_REFUSALS):
+            await node.settled(lambda count=refusals: refused["rate_limited"] == count)  # type: ignore[misc]
+            node.pass_time(1.1)
+        code, answers = await waiting
         assert code == codes.FLOOD.code
-        assert [type(answer) for answer in answers[:39]] == [messages.Sent] * 39
-        refusals = [answer for answer in answers if isinstance(answer, messages.Error)]
-        assert refusals
-        assert {world.error_of(answer) for answer in refusals} == {codes.RATE_LIMITED}
-        assert all(answer.retry_after_ms > 0 for answer in refusals)
+        assert [type(answer) for answer in answers[:9]] == [messages.Sent] * 9  # hello was the tenth
+        refusals_told = [answer for answer in answers if isinstance(answer, messages.Error)]
+        assert len(refusals_told) == flood_limits.FLOOD_REFUSALS
+        assert {world.error_of(answer) for answer in refusals_told} == {codes.RATE_LIMITED}
+        assert all(answer.retry_after_ms > 0 for answer in refusals_told)
         assert isinstance(answers[-1], messages.GoingAway)
         assert answers[-1].retry_after_ms > 0
         await other.send(world.send(1, rid=1))
         assert (await world.received(other))[0].rid == 1
 
 
+async def refused_once(client: ClientConnection) -> messages.Error:
+    """Send until the first refusal."""
+    counter = 0
+    while True:
+        counter += 1
+        await client.send(world.send(counter, rid=counter))
+        (answer,) = await world.received(client)
+        if isinstance(answer, messages.Error):
+            return answer
+
+
 async def test_who_waits_as_told_goes_on() -> None:
     clock = world.Clock()
     async with world.running(clock=clock, limit_options={"connection_commands_s": 10.0}) as node, node.client() as client:
         node.sessions.on_command = answer_sent
-        counter = 0
-        while True:
-            counter += 1
-            await client.send(world.send(counter, rid=counter))
+        answer = await refused_once(client)
+        node.pass_time(answer.retry_after_ms / 1000)
+        await client.send(world.send(answer.rid, rid=answer.rid))
+        assert (await world.received(client)) == [messages.Sent(answer.rid, 1, 1, 1)]
+
+
+async def test_who_was_refused_is_not_read_until_the_time_it_was_told_and_nothing_of_it_is_lost() -> None:
+    clock = world.Clock()
+    async with world.running(clock=clock, limit_options={"connection_commands_s": 10.0}) as node, node.client() as client:
+        node.sessions.on_command = answer_sent
+        answer = await refused_once(client)
+        served = len(node.sessions.frames)
+        taken = node.counters.bytes_in
+        await client.send(world.send(100, rid=100))
+        node.pass_time((answer.retry_after_ms - 1) / 1000)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert node.counters.bytes_in == taken
+        assert len(node.sessions.frames) == served
+        node.pass_time(0.001)
+        assert (await world.received(client))[0].rid == 100
+
+
+async def test_a_flooder_that_comes_back_before_its_time_has_no_new_burst_and_is_told_how_long() -> None:
+    clock = world.Clock()
+    async with world.running(clock=clock, limit_options={"connection_commands_s": 10.0}) as node:
+        async with node.client() as client:
+            client.transport.write(Frame(BINARY, world.send(1)).serialize(mask=True) * 200)
+            for refusals in range(1, flood_limits.FLOOD_REFUSALS):
+                await node.settled(lambda count=refusals: node.counters.errors["rate_limited"] == count)  # type: ignore[misc]
+                node.pass_time(1.1)
+            assert await closed(client) == codes.FLOOD.code
+        served = len(node.sessions.frames)
+        async with node.client() as client:
+            await client.send(world.send(1, rid=1))
             (answer,) = await world.received(client)
-            if isinstance(answer, messages.Error):
-                break
-        clock.now += answer.retry_after_ms / 1000
-        await client.send(world.send(counter, rid=counter))
-        assert (await world.received(client)) == [messages.Sent(counter, 1, 1, 1)]
+            assert world.error_of(answer) is codes.RATE_LIMITED
+            assert isinstance(answer, messages.Error)
+            assert answer.retry_after_ms > 29_000
+            assert len(node.sessions.frames) == served
+            node.pass_time(answer.retry_after_ms / 1000)
 
 
 async def test_acknowledgements_over_the_rate_still_count_or_the_flow_of_events_would_stop() -> None:
     clock = world.Clock()
-    async with world.running(clock=clock, limit_options={"connection_commands_s": 10.0}) as node, node.client() as client:
+    limits = {"connection_commands_s": 10.0, "address_commands_s": 8.0}
+    async with world.running(clock=clock, limit_options=limits) as node, node.client() as client:
         ack = codec.encode(messages.Ack(0, ((b"d" + bytes(14), 1),)))
+        client.transport.write(Frame(BINARY, ack).serialize(mask=True) * 60)
         for _ in range(60):
-            await client.send(ack)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            node.pass_time(1.1)
         await node.sessions.until(lambda: len(node.sessions.frames) == 60)
+        assert not node.counters.errors
 
 
 @pytest.mark.parametrize("opcode", [PING, CONT])
@@ -350,22 +404,64 @@ async def test_a_flood_of_pings_or_of_empty_fragments_is_closed(opcode: Opcode) 
         if opcode is CONT:
             client.transport.write(Frame(BINARY, b"", fin=False).serialize(mask=True))
         client.transport.write(Frame(opcode, b"", fin=opcode is PING).serialize(mask=True) * 500)
-        assert await closed(client) == codes.FLOOD.code
+        waiting = asyncio.create_task(closed(client))
+        while not waiting.done():
+            for _ in range(20):
+                await asyncio.sleep(0)
+            node.pass_time(1.1)
+        assert await waiting == codes.FLOOD.code
 
 
-async def test_the_commands_of_one_address_are_limited_together() -> None:
+async def test_the_commands_of_one_address_are_limited_together_and_that_is_no_flood_of_one_connection() -> None:
     clock = world.Clock()
     limits = {"address_commands_s": 8.0}  # an eighth of a second is exact in binary
     async with world.running(clock=clock, limit_options=limits) as node, node.client(1) as one, node.client(2) as two:
         node.sessions.on_command = answer_sent
-        answers: list[messages.ServerFrame] = []
-        for counter in range(1, 31):
+        for counter in range(1, 5):
             for client in (one, two):
                 await client.send(world.send(counter, rid=counter))
-                answers += await world.received(client)
-        refused = [answer for answer in answers if isinstance(answer, messages.Error)]
-        assert len(answers) - len(refused) == 32
-        assert {world.error_of(answer) for answer in refused} == {codes.RATE_LIMITED}
+                assert isinstance((await world.received(client))[0], messages.Sent)
+        for _ in range(2 * flood_limits.FLOOD_REFUSALS):
+            answer = await refused_once(one)
+            assert world.error_of(answer) is codes.RATE_LIMITED
+            node.pass_time(answer.retry_after_ms / 1000)
+        assert not node.counters.closes
+
+
+# --- turns ------------------------------------------------------------------------------------------------------------
+
+
+async def test_what_one_client_sends_at_once_is_handled_in_turns_between_those_of_others() -> None:
+    options = {"connection_commands_s": 1e6, "address_commands_s": 1e6}
+    async with world.running(limit_options=options) as node, node.client(1) as one, node.client(2) as two:
+        order: list[int] = []
+        node.sessions.on_command = lambda _sink, command: order.append(command.device)
+        sockets = {socket._device: socket for socket in node.sockets}
+        many, few = (Frame(BINARY, world.send(1)).serialize(mask=True) * count for count in (2000, 1))
+        sockets[1001].data_received(many)
+        assert len(order) <= turns.FRAMES_A_TURN
+        sockets[1002].data_received(few)  # a little is handled at once
+        assert order[-1] == 1002
+        sockets[1002].data_received(many)  # much takes turns with the other
+        await node.sessions.until(lambda: len(order) == 4001)
+        runs = [len(list(run)) for device, run in itertools.groupby(order) if device == 1001]
+        assert max(runs[:-1]) <= 2 * turns.FRAMES_A_TURN
+        assert order.count(1001) == 2000
+        assert one.close_code is two.close_code is None
+
+
+@pytest.mark.parametrize("as_batch", [True, False])
+async def test_a_large_batch_below_the_rate_is_served_whole_in_its_order_and_read_on(as_batch: bool) -> None:
+    async with world.running() as node, node.client() as client:
+        raws = [world.send(counter) for counter in range(1, 151)]
+        if as_batch:
+            await client.send(codec.batch(raws))
+        else:
+            client.transport.write(b"".join(Frame(BINARY, raw).serialize(mask=True) for raw in raws))
+        await client.send(world.send(151))
+        await node.sessions.until(lambda: len(node.sessions.frames) == 151)
+        assert [frame.counter for frame in node.sessions.frames if isinstance(frame, messages.Send)] == [*range(1, 152)]
+        assert not node.counters.errors
 
 
 # --- raw bytes --------------------------------------------------------------------------------------------------------

@@ -155,6 +155,12 @@ class World:
     def sink(self, user: int = 1) -> Sink:
         return self.sessions.sinks[user + 1000]
 
+    def pass_time(self, seconds: float) -> None:
+        """Let so much of the clock's time pass, and those who waited for it go on."""
+        assert self.clock is not None
+        self.clock.now += seconds
+        self.gateway.hub.turns.wake()
+
     async def settled(self, condition: Callable[[], object]) -> None:
         """Turn the loop until the condition holds: for what no event announces. The test's timeout ends it."""
         while not condition():  # noqa: ASYNC110  a turn at a time is what this waits for
