@@ -144,7 +144,7 @@ class Limits:
         at_most=64 * MIB,
     )
     connection_commands_s: float = setting(
-        200.0, "Commands a second on one connection; bursts of four times as many.", "1/second", at_least=0.1
+        200.0, "Commands a second on one connection, and as many at once.", "1/second", at_least=0.1
     )
     account_commands_s: float = setting(
         400.0,
@@ -153,7 +153,7 @@ class Limits:
         at_least=0.1,
     )
     address_commands_s: float = setting(
-        5000.0, "Commands a second from one address; bursts of four times as many.", "1/second", at_least=0.1
+        5000.0, "Commands a second from one address, and as many at once.", "1/second", at_least=0.1
     )
     hello_timeout_s: float = setting(
         10.0,
