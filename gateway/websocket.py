@@ -39,6 +39,8 @@ HEARTBEAT_JITTER_S = 3.0
 FULL_HINT_MS = (5_000, 15_000)
 #: What a command costs to repeat when its mailbox was full: a moment of the session's time, in milliseconds.
 BUSY_HINT_MS = 200
+#: The wait after a refusal is up to so many times what it would have to be.
+REFUSAL_SPREAD = 1.5
 #: How long a flooder is asked to stay away, in milliseconds. Its device is refused as long if it comes back before.
 FLOOD_HINT_MS = 30_000
 
@@ -291,6 +293,8 @@ class Socket(asyncio.Protocol):
             self._wait(now + rate.wait_ms(paid, now) / 1000)
             return True
         self._paid, wait_ms = rate.refused(self._paid, now)
+        # Those who were refused together are not to come back together: each does little, and all of it in one moment much.
+        wait_ms = int(wait_ms * self._hub.jitter(1.0, REFUSAL_SPREAD))
         self._refuse(frame.rid, codes.RATE_LIMITED, wait_ms, "connection")
         self._too_much(now + wait_ms / 1000, now)
         return False
@@ -317,8 +321,6 @@ class Socket(asyncio.Protocol):
         self._deaf = True
         self._backlog = self._reader = None
         self._hold(_BACKLOG, on=False)
-        if self._transport is not None and self._transport.can_write_eof():
-            self._transport.write_eof()
 
     def _wait(self, until: float) -> None:
         """Read nothing before."""

@@ -17,7 +17,7 @@ from websockets.frames import BINARY, CLOSE, CONT, PING, Frame, Opcode
 from actors import commands
 from auth.identity import Admission
 from gateway import limits as flood_limits
-from gateway import turns
+from gateway import turns, websocket
 from protocol import codec, codes, connection, messages
 from tests.gateway import world
 
@@ -311,7 +311,9 @@ async def test_who_sends_too_much_is_told_when_to_go_on_and_in_the_end_closed_wi
         refused = node.counters.errors
         for refusals in range(1, flood_limits.FLOOD_REFUSALS):
             await node.settled(lambda count=refusals: refused["rate_limited"] == count)  # type: ignore[misc]
-            node.pass_time(1.1)
+            node.pass_time(1.6)
+        await node.settled(lambda: node.counters.closes[codes.FLOOD.symbol])
+        node.pass_time(websocket.CLOSE_GRACE_S + 1)
         code, answers = await waiting
         assert code == codes.FLOOD.code
         assert [type(answer) for answer in answers[:9]] == [messages.Sent] * 9  # hello was the tenth
@@ -359,7 +361,7 @@ async def test_who_was_refused_is_not_read_until_the_time_it_was_told_and_nothin
             await asyncio.sleep(0)
         assert node.counters.bytes_in == taken
         assert len(node.sessions.frames) == served
-        node.pass_time(0.001)
+        node.pass_time(0.002)  # a sum of floats may fall short of the millisecond
         assert (await world.received(client))[0].rid == 100
 
 
@@ -370,7 +372,9 @@ async def test_a_flooder_that_comes_back_before_its_time_has_no_new_burst_and_is
             client.transport.write(Frame(BINARY, world.send(1)).serialize(mask=True) * 200)
             for refusals in range(1, flood_limits.FLOOD_REFUSALS):
                 await node.settled(lambda count=refusals: node.counters.errors["rate_limited"] == count)  # type: ignore[misc]
-                node.pass_time(1.1)
+                node.pass_time(1.6)
+            await node.settled(lambda: node.counters.closes[codes.FLOOD.symbol])
+            node.pass_time(websocket.CLOSE_GRACE_S + 1)
             assert await closed(client) == codes.FLOOD.code
         served = len(node.sessions.frames)
         async with node.client() as client:
@@ -392,7 +396,7 @@ async def test_acknowledgements_over_the_rate_still_count_or_the_flow_of_events_
         for _ in range(60):
             for _ in range(20):
                 await asyncio.sleep(0)
-            node.pass_time(1.1)
+            node.pass_time(1.6)
         await node.sessions.until(lambda: len(node.sessions.frames) == 60)
         assert not node.counters.errors
 
@@ -408,7 +412,7 @@ async def test_a_flood_of_pings_or_of_empty_fragments_is_closed(opcode: Opcode) 
         while not waiting.done():
             for _ in range(20):
                 await asyncio.sleep(0)
-            node.pass_time(1.1)
+            node.pass_time(1.6)
         assert await waiting == codes.FLOOD.code
 
 
@@ -673,6 +677,4 @@ async def test_answers_over_the_limit_stop_the_reading_of_commands_until_they_ha
 
 
 def test_the_heartbeat_stays_below_what_routers_allow() -> None:
-    from gateway import websocket
-
     assert connection.HEARTBEAT_S + websocket.HEARTBEAT_JITTER_S + 1 < 30

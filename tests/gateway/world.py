@@ -160,6 +160,7 @@ class World:
         assert self.clock is not None
         self.clock.now += seconds
         self.gateway.hub.turns.wake()
+        self.gateway.beat()
 
     async def settled(self, condition: Callable[[], object]) -> None:
         """Turn the loop until the condition holds: for what no event announces. The test's timeout ends it."""
