@@ -126,7 +126,8 @@ class Line:
         assert self._socket is not None
         try:
             await self._socket.send(data)
-        except ConnectionClosed:
+        except (ConnectionClosed, AttributeError):
+            # The library aborts its transport when a send fails; asyncio's raises AttributeError when it is closed by then.
             raise Lost(self._socket.close_code or 1006) from None
 
     async def answer_to(self, name: str, rid: int, data: bytes) -> list[Record]:
