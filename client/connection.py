@@ -247,9 +247,8 @@ class Connection:
         if mine is None:
             return
         item = StreamEvent(pending.lane.stream, frame.seq, mine.event, len(pending.data), True, mine.missing)
-        joins = isinstance(pending.frame, messages.Join)
         whole = mine.fetch is own.Fetch.NOWHERE
-        effects += self.inflow.sent(item, whole, joins)
+        effects += self.inflow.sent(item, whole)
         if not whole:
             self.requests.ask(own.question(item, mine.fetch, self.identity.user), _Completion(item))
 

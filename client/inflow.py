@@ -25,9 +25,10 @@ class _Stream:
     """`high`: highest seq given out. `sure`: the next one must be high + 1; not so before the first one of this run (a new
     device begins at the head, a stored cursor may be older than the server's). `taken`, `acked`: by the application, to the
     server. `early`: what waits for seqs before it, or for the fields that are being fetched. `begun`: the own
-    event that the stream began with, if it did; `late`: the highest seq of those before it that came after all."""
+    event that the stream began with, if it did; `late`: the highest seq of those before it that came after all. `inside`: by
+    what was given out, this user is a member; who is not, is told nothing until an own event or an entrance."""
 
-    __slots__ = ("acked", "begun", "bytes", "early", "high", "late", "n", "sure", "taken", "time")
+    __slots__ = ("acked", "begun", "bytes", "early", "high", "inside", "late", "n", "sure", "taken", "time")
 
     def __init__(self, high: int = 0) -> None:
         self.high = high
@@ -37,6 +38,7 @@ class _Stream:
         self.bytes = 0
         self.begun = 0
         self.late = 0
+        self.inside = True
         self.n = -1
         self.time = 0
         self.early: dict[int, StreamEvent] | None = None
@@ -88,18 +90,15 @@ class Inflow:
             self._violation(f"gap in stream {item.stream.hex()}: expected seq {expected}, got {item.first}")
         return self._leap(stream, item)
 
-    def sent(self, item: StreamEvent, complete: bool, jump: bool = False) -> Sequence[Numbered]:
-        """An own command became `item`. `complete` False: hold its place; `completed` follows. `jump`: it made this user
-        a member, so that nothing before it is to be expected."""
+    def sent(self, item: StreamEvent, complete: bool) -> Sequence[Numbered]:
+        """An own command became `item`. `complete` False: hold its place; `completed` follows."""
         stream = self._stream(item.stream)
         if item.seq <= stream.high or (stream.early is not None and item.seq in stream.early):
             return ()
         early = self._hold(stream, item)
         if not complete:
             self._fetching.add((item.stream, item.seq))
-        if jump:
-            self._begin(stream, item.seq)
-        elif not stream.sure and (self._caught_up or item.seq == 1):
+        if not stream.sure and (self._caught_up or item.seq == 1):
             # Sent comes in seq order, so nothing before it is under way. Before caught_up that cannot be told; and a device
             # that fell behind with the very first event of a stream hears of its own before those: `_repeated` lets them in.
             first = min(early)
@@ -149,8 +148,11 @@ class Inflow:
         if not stream.sure:
             self._begin(stream, min((first, *early)))
         expected = stream.high + 1
-        while expected in early:
-            expected += 1
+        inside = stream.inside
+        for seq in sorted(early):
+            if seq == expected or not inside:
+                expected = seq + 1
+                inside = self._inside(early[seq])
         return expected
 
     def _repeated(self, stream: _Stream, item: Numbered, now: float) -> Sequence[Numbered]:
@@ -195,7 +197,14 @@ class Inflow:
         given: list[Numbered] = []
         early = stream.early
         assert early is not None
-        while (item := early.get(stream.high + 1)) is not None and (item.stream, item.seq) not in self._fetching:
+        while early:
+            item = early.get(stream.high + 1)
+            if item is None and stream.sure and not stream.inside:
+                # Between leaving and coming back (by an own command: `Sent` comes in order) there is nothing to wait for.
+                self._begin(stream, min(early))
+                continue
+            if item is None or (item.stream, item.seq) in self._fetching:
+                break
             del early[item.seq]
             given.append(self._give(stream, item))
         if not early:
@@ -219,7 +228,12 @@ class Inflow:
         else:
             stream.n = -1
         stream.high = item.seq
+        stream.inside = self._inside(item)
         return item
+
+    def _inside(self, item: StreamEvent) -> bool:
+        """Whether this user is a member after an event that is shown to it."""
+        return item.event is None or not own.keeps_out(item.event, self.user)
 
     def _violation(self, text: str) -> None:
         if self._strict:

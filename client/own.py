@@ -153,3 +153,10 @@ def lets_in(event: events.AnyEvent | None, user: int) -> bool:
     if isinstance(event, events.MembersAdded):
         return user in event.users
     return isinstance(event, events.MemberJoined) and event.user == user
+
+
+def keeps_out(event: events.AnyEvent, user: int) -> bool:
+    """Whether `user`, to whom `event` is shown, is no member after it."""
+    if isinstance(event, events.MemberRemoved):
+        return event.user == user
+    return isinstance(event, events.MemberLeft | events.JoinRequested) and event.sender == user

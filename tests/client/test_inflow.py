@@ -157,12 +157,48 @@ def test_expired_events_leave_no_gap() -> None:
     assert flow.acks(1.0) == [messages.Ack(0, ((STREAM, 5),))]
 
 
-def test_a_joiner_expects_nothing_before() -> None:
+def removed(seq: int, n: int) -> StreamEvent:
+    return StreamEvent(GROUP, seq, events.MemberRemoved(n, 1000 + seq, 9, 90, seq, ME), 60)
+
+
+def joined(seq: int, n: int) -> StreamEvent:
+    return StreamEvent(GROUP, seq, events.MemberJoined(n, 1000 + seq, ME, 70, seq, ME, 4), 60, own=True)
+
+
+def test_who_comes_back_by_a_link_expects_nothing_of_the_time_between() -> None:
     flow = caught_up()
     flow.event(message(1, stream=GROUP), 0)
-    joined = StreamEvent(GROUP, 50, events.MemberJoined(9, 1050, ME, 70, 1, ME, 4), 60, own=True)
-    assert seqs(flow.sent(joined, True, jump=True)) == [50]
+    flow.event(removed(2, 1), 0)
+    assert seqs(flow.sent(joined(50, 9), True)) == [50]
     assert seqs(flow.event(message(51, stream=GROUP, n=10), 0)) == [51]
+
+
+def test_coming_back_waits_for_what_was_said_before_one_was_removed() -> None:
+    """The answer to Join overtakes the events of a device that is behind."""
+    flow = caught_up()
+    flow.event(message(1, stream=GROUP), 0)
+    assert not flow.sent(joined(50, 9), True)
+    assert seqs(flow.event(message(2, stream=GROUP), 0)) == [2]
+    assert seqs(flow.event(removed(3, 2), 0)) == [3, 50]
+    assert seqs(flow.event(message(51, stream=GROUP, n=10), 0)) == [51]
+
+
+def test_what_was_still_being_fetched_when_one_was_removed_and_came_back_keeps_its_place() -> None:
+    flow = caught_up()
+    flow.event(message(1, stream=GROUP), 0)
+    added = StreamEvent(GROUP, 2, events.MembersAdded(1, 1002, ME, 70, 2, (3,)), 60, own=True, missing=("users",))
+    assert not flow.sent(added, complete=False)
+    assert not flow.event(removed(3, 1), 0)
+    assert not flow.sent(joined(50, 9), True)
+    assert not flow.event(message(51, stream=GROUP, n=10), 0)
+    assert seqs(flow.completed(added)) == [2, 3, 50, 51]
+
+
+def test_who_asked_to_join_and_is_let_in_goes_on_there() -> None:
+    flow = caught_up()
+    asked = StreamEvent(GROUP, 5, events.JoinRequested(1, 1005, ME, 70, 1, 1), 60, own=True)
+    assert seqs(flow.sent(asked, True)) == [5]
+    assert seqs(flow.sent(joined(30, 9), True)) == [30]
 
 
 # --- acknowledgements -------------------------------------------------------------------------------------------------
@@ -250,6 +286,6 @@ def test_an_orderly_close_acknowledges_what_is_not_due_yet() -> None:
 def test_a_request_to_join_is_not_acknowledged_in_a_stream_one_does_not_read() -> None:
     flow = caught_up()
     asked = StreamEvent(GROUP, 5, events.JoinRequested(1, 2000, ME, 70, 1, 1), 60, True, ("kind", "invite"))
-    flow.sent(asked, True, jump=True)
+    flow.sent(asked, True)
     flow.taken(asked, 0)
     assert flow.deadline() is None
