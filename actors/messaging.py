@@ -50,6 +50,10 @@ class _MarksStored:
         self.readers = readers
 
 
+def _highest(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    return max(one[0], other[0]), max(one[1], other[1])
+
+
 class _Known:
     """What a query had to look up is there."""
 
@@ -70,7 +74,9 @@ class _Met:
 
 
 class MessagingOwner(Owner):
-    """`_moved` maps members whose watermarks moved to what they were before, until that is on its way to the store.
+    """`_moved` maps members whose watermarks moved to what they were before, until that is on its way to the store. `_stored` is
+    the newest that is known to be stored of each; `_carried` and `_untold` outlast a reload: what moved and is to be stored
+    again, and what was stored meanwhile and nobody has heard of.
     `_answers` holds what shows events that are not durable yet: (seq, query, frame); it is told when they are."""
 
     def __init__(self, services: Services, stream: bytes) -> None:
@@ -78,6 +84,8 @@ class MessagingOwner(Owner):
         self._moved: dict[int, tuple[int, int]] = {}
         self._storing_marks = False
         self._stored: Marks = {}
+        self._carried: Marks = {}
+        self._untold: Marks = {}
         self._readers: list[Marked] = []
         self._answers: deque[tuple[int, Query, messages.Frame]] = deque()
 
@@ -89,10 +97,38 @@ class MessagingOwner(Owner):
         return self.state.members()
 
     def loaded(self) -> None:
-        """What had moved and was not stored is gone with the state that it moved in; devices acknowledge, and read, again."""
-        self._moved = {}
+        """Watermarks do not go back with the state: marks are no events, and may be stored before or after what was loaded."""
+        state = self.state
+        carried, self._carried = self._carried, {}
+        for user, marks in self._stored.items():
+            state.mark(user, *marks)
+        for user, marks in carried.items():
+            before = self._marks_of(user)
+            if state.mark(user, *marks):
+                self._has_moved(user, before)
+        untold, self._untold = self._untold, {}
+        if untold:
+            self._have_met(untold)
         readers, self._readers = self._readers, []
         self._refuse_readers(readers)
+
+    def _drop(self, batch: Sequence[log.Accepted], error: codes.Error) -> None:
+        for user in self._moved:
+            self._carry(user, self._durable_marks(user))
+        self._moved = {}
+        super()._drop(batch, error)
+
+    def _carry(self, user: int, marks: tuple[int, int]) -> None:
+        self._carried[user] = _highest(marks, self._carried.get(user, (0, 0)))
+
+    def _marks_of(self, user: int) -> tuple[int, int]:
+        """How far a member has, and has read."""
+        return self.state.delivered.get(user, 0), self.state.read.get(user, 0)
+
+    def _durable_marks(self, user: int) -> tuple[int, int]:
+        """The same, without own messages that are not stored yet: they have moved the own marks already."""
+        delivered, read = self._marks_of(user)
+        return min(delivered, self.state.durable), min(read, self.state.durable)
 
     # --- commands -----------------------------------------------------------------------------------------------------
 
@@ -261,7 +297,7 @@ class MessagingOwner(Owner):
         if message.rid and not state.is_member(user):
             self._answer_reader(message, codes.Refused(codes.NOT_ALLOWED))
             return
-        before = (state.delivered.get(user, 0), state.read.get(user, 0))
+        before = self._marks_of(user)
         if message.rid:
             self._readers.append(message)
         if state.mark(user, message.delivered, message.read) or message.rid:
@@ -294,13 +330,7 @@ class MessagingOwner(Owner):
             return
         moved, self._moved = self._moved, {}
         readers, self._readers = self._readers, []
-        state = self.state
-        durable = state.durable  # own messages that are not stored yet have moved the own mark already
-        stored = {
-            user: (min(state.delivered.get(user, 0), durable), min(state.read.get(user, 0), durable))
-            for user in moved
-            if state.is_member(user)
-        }
+        stored = {user: self._durable_marks(user) for user in moved if self.state.is_member(user)}
         self._storing_marks = True  # also when there is no mark left to write: the answer ends it
         marks = [records.Mark(self.stream, user, *seqs) for user, seqs in stored.items()]
         token = _MarksStored({user: moved[user] for user in stored}, stored, readers)
@@ -314,21 +344,26 @@ class MessagingOwner(Owner):
                 self._answer_queries()
             return
         self._storing_marks = False
-        stored = all(each.result is records.Result.STORED for each in message.outcomes)
-        if stored:
+        if all(each.result is records.Result.STORED for each in message.outcomes):
             for reader in token.readers:
                 self._answer_reader(reader)
-        else:
-            self._refuse_readers(token.readers)
-        if self.loading:
-            return
-        if stored:
-            self._stored |= token.stored
+            for user, marks in token.stored.items():
+                self._stored[user] = _highest(marks, self._stored.get(user, (0, 0)))
+            if self.loading:
+                self._untold = token.moved | self._untold
+                return
+            for user, marks in token.stored.items():
+                self.state.mark(user, *marks)  # they may be of an earlier life, and what was loaded older
             self._have_met(token.moved)
             if self._moved:
                 self._receipts_due()
         else:
             # Receipts may be late, not wrong: what could not be stored is tried again, and told then.
+            self._refuse_readers(token.readers)
+            if self.loading:
+                for user, marks in token.stored.items():
+                    self._carry(user, marks)
+                return
             self._moved |= token.moved
             self.schedule(COUNT_EVERY_S, _RECEIPTS)
 

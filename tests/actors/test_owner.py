@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from actors.state import log
 from protocol import codes, events, ids, messages
-from storage import errors
+from storage import errors, records
 from tests.actors.world import ASHA, BEN, CARA, World, direct, text
 from tests.storage.faults import Fault
 
@@ -202,3 +204,72 @@ async def test_the_servers_own_commands_are_never_turned_away_for_being_many(wor
     await world.until(lambda: user.waiting)
     user.open()
     await world.until(lambda: len(world.actor(stream).state.groups) == 200)
+
+
+class Commits:
+    """Holds every commit back until it is its turn: `go` lets the oldest through, as it is or with a fault."""
+
+    def __init__(self, world: World) -> None:
+        self._inner = world.store.commit
+        self._faults = world.store.faults
+        self.waiting: deque[asyncio.Event] = deque()
+        world.store.commit = self._call  # type: ignore[method-assign]
+
+    async def _call(self, batch: Sequence[records.Write]) -> list[records.Outcome]:
+        turn = asyncio.Event()
+        self.waiting.append(turn)
+        await turn.wait()
+        return await self._inner(batch)
+
+    def go(self, *faults: Fault) -> None:
+        self._faults.extend(faults)
+        self.waiting.popleft().set()
+
+
+async def test_a_watermark_that_is_stored_while_the_state_is_loaded_is_told_and_does_not_go_back(world: World) -> None:
+    asha, ben = await world.known(ASHA), await world.known(BEN, acks=False)
+    await asha.done(messages.Send, S, text("one"))
+    await world.advance(2.0)
+    commits, loading = Commits(world), Gate(world, "load")
+    asha.say(messages.Send, S, text("two"))
+    await world.until(lambda: commits.waiting)
+    ben.say(messages.Read, S, 1)
+    await world.until(lambda: world.permanent("writer").waiting())
+    commits.go(Fault.REFUSED)
+    await world.until(lambda: loading.waiting and commits.waiting)
+    loading.open()  # the load comes first, and finds the older mark
+    await world.until(lambda: not world.actor(S).loading)
+    commits.go()
+    await world.until(lambda: asha.all(messages.Receipt))
+    assert (asha.all(messages.Receipt)[-1].delivered, asha.all(messages.Receipt)[-1].read) == (1, 1)
+    asha.say(messages.Send, S, text("three"))
+    await world.until(lambda: commits.waiting)
+    commits.go()
+    await world.until(lambda: ben.seqs(S) == [1, 2])
+    ben.ack(list(ben.all(messages.Event)))
+    await world.until(lambda: commits.waiting)
+    commits.go()
+    await world.until(lambda: asha.all(messages.Receipt)[-1].delivered == 2)
+    assert [receipt.read for receipt in asha.all(messages.Receipt)] == [1, 1]
+
+
+@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.LOST])
+async def test_a_watermark_that_was_not_stored_before_the_state_was_loaded_is_stored_and_told_after(
+    world: World, fault: Fault
+) -> None:
+    asha, ben = await world.known(ASHA), await world.known(BEN, acks=False)
+    await asha.done(messages.Send, S, text("one"))
+    await world.advance(2.0)
+    commits = Commits(world)
+    asha.say(messages.Send, S, text("two"))
+    await world.until(lambda: commits.waiting)
+    ben.ack(list(ben.all(messages.Event)))
+    await world.until(lambda: world.permanent("writer").waiting())
+    commits.go(fault)
+    await world.until(lambda: commits.waiting)
+    commits.go(fault)  # the mark's
+    await world.until(lambda: commits.waiting)
+    commits.go()
+    await world.until(lambda: asha.all(messages.Receipt))
+    assert asha.all(messages.Receipt)[-1].delivered == 1
+    assert [(mark.user, mark.delivered) for mark in await world.disk.marks(S) if mark.user == BEN] == [(BEN, 1)]
