@@ -166,7 +166,7 @@ class Limits:
         25.0,
         "Silence after which the server sends a frame, before routers forget the connection at 30 s.",
         "seconds",
-        at_least=1,
+        at_least=5,  # what is due is looked for once a second, and clients give up after 1.5 times this
         at_most=600,
     )
     stalled_write_s: float = setting(

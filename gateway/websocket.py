@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 #: Seconds that a client has to answer our close frame before TCP is cut.
 CLOSE_GRACE_S = 5.0
-#: Spread of heartbeats in seconds, so that those who came together are not asked together. With 25 s of silence before it,
-#: it stays below the 30 s after which routers forget.
-HEARTBEAT_JITTER_S = 3.0
+#: Spread of heartbeats as a part of the silence before them, so that those who came together are not asked together. With the
+#: lateness of the wheel it stays below the half of it after which clients give up, and the 30 s after which routers forget.
+HEARTBEAT_JITTER = 0.1
 #: When to come back if the node is full or could not check a credential: spread over these milliseconds.
 FULL_HINT_MS = (5_000, 15_000)
 #: What a command costs to repeat when its mailbox was full: a moment of the session's time, in milliseconds.
@@ -519,7 +519,7 @@ class Socket(asyncio.Protocol):
         if when <= now:  # asked, and not answered yet
             when = min(now + terms.heartbeat_s, state.heard + terms.lost_s)
         else:
-            when += self._hub.jitter(0.0, HEARTBEAT_JITTER_S)
+            when += self._hub.jitter(0.0, HEARTBEAT_JITTER * terms.heartbeat_s)
         if self._stall is not None:
             when = min(when, self._stall[1] + self._hub.limits.stalled_write_s)
         return when

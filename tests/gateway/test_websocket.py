@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import struct
 from typing import Any
 
@@ -18,7 +19,7 @@ from actors import commands
 from auth.identity import Admission
 from gateway import limits as flood_limits
 from gateway import turns, websocket
-from protocol import codec, codes, connection, messages
+from protocol import codec, codes, messages
 from tests.gateway import world
 
 
@@ -676,5 +677,18 @@ async def test_answers_over_the_limit_stop_the_reading_of_commands_until_they_ha
         sink.close()
 
 
-def test_the_heartbeat_stays_below_what_routers_allow() -> None:
-    assert connection.HEARTBEAT_S + websocket.HEARTBEAT_JITTER_S + 1 < 30
+@pytest.mark.parametrize(
+    ("heartbeat_s", "given_up_s"), [(5.0, 7.5), (25.0, 30.0), (600.0, 900.0)], ids=["shortest", "usual", "longest"]
+)
+async def test_a_heartbeat_comes_before_clients_give_up_and_routers_forget(heartbeat_s: float, given_up_s: float) -> None:
+    clock = world.Clock()
+    async with world.running(clock=clock, limit_options={"heartbeat_s": heartbeat_s}) as node:
+        node.gateway.hub.jitter = lambda _least, most: most  # type: ignore[method-assign]
+        # The latest of all: due just after a second of the wheel's, and the node looks just before each.
+        clock.now += (0.01 - heartbeat_s * (1 + websocket.HEARTBEAT_JITTER)) % 1
+        async with node.client() as client:
+            last_s, clock.now = clock.now, math.floor(clock.now) + 0.99
+            while clock.now + 1 < last_s + given_up_s:
+                clock.now += 1
+                node.gateway.beat()
+            assert await asyncio.wait_for(world.received(client), 10) == [messages.Heartbeat(0)]

@@ -46,7 +46,7 @@ def test_check_config_names_file_key_and_reason_of_everything_that_is_wrong(fold
     lines = found.stderr.splitlines()
     assert len(lines) == 4
     assert f"{file}: listener.prt: unknown key; did you mean listener.port?" in found.stderr
-    assert f"{file}: limits.heartbeat_s: must be 1 to 600 seconds, is 0" in found.stderr
+    assert f"{file}: limits.heartbeat_s: must be 5 to 600 seconds, is 0" in found.stderr
     assert f"{file}: lgo: unknown key; did you mean log?" in found.stderr
     assert "environment: KITH_LOG_LEVEL: log.level: must be one of" in found.stderr
     assert process(folder, "run").returncode == 2
