@@ -24,6 +24,7 @@ from actors.runtime.ref import ActorRef, watch_with
 from actors.runtime.runtime import Hooks, Runtime
 from actors.runtime.supervisor import WhichChildren
 from actors.runtime.watchdog import Watchdog
+from actors.session import MAX_QUERIES
 from actors.state import log as log_state
 from actors.state import reader, rules
 from auth import accounts, admission, attempts, jwt, passwords, tokens
@@ -199,6 +200,7 @@ class Node:
                 limits.group_members,
                 limits.subscriptions,
                 limits.edit_window_s,
+                MAX_QUERIES,
             ),
             clock=self.clock,
             whereis=self._whereis,

@@ -171,7 +171,7 @@ class Group(MessagingOwner):
             case messages.FetchMembers():
                 later = sorted(user for user in state.standing if user > frame.after)
                 page = [messages.Member(user, state.standing[user].role, state.standing[user].joined) for user in later]
-                return messages.MembersPage(frame.rid, tuple(page[: frame.limit]), len(page) > frame.limit)
+                return messages.MembersPage(frame.rid, tuple(page[: frame.limit]), len(page) > frame.limit, state.head)
             case messages.FetchGroupAdmin():
                 return self._admin(query.user, frame)
             case _:
@@ -202,7 +202,8 @@ class Group(MessagingOwner):
             )
             for number, invite in state.invites.items()
         ]
-        return messages.GroupAdmin(frame.rid, tuple(invites), tuple(state.requests), tuple(sorted(state.banned)))
+        requests, banned = tuple(state.requests), tuple(sorted(state.banned))
+        return messages.GroupAdmin(frame.rid, tuple(invites), requests, banned, state.head)
 
     def may_sleep(self) -> bool:
         return super().may_sleep() and not self.state.owed

@@ -57,7 +57,10 @@ async def own_settings(services: Services, user: int, stream: bytes) -> messages
 
 async def _history(services: Services, user: int, frame: messages.FetchHistory) -> Sequence[bytes]:
     store, stream = services.store, frame.stream
-    intervals, view = await asyncio.gather(store.memberships(user, stream), own_settings(services, user, stream))
+    # The head is asked for before the items: they may be newer than it, never older.
+    head, intervals, view = await asyncio.gather(
+        store.head(stream), store.memberships(user, stream), own_settings(services, user, stream)
+    )
     if not intervals:
         raise codes.Refused(codes.NOT_ALLOWED)
     limit = min(frame.limit, services.page_items)
@@ -90,7 +93,8 @@ async def _history(services: Services, user: int, frame: messages.FetchHistory) 
             break
     gone.flush()
     following = (reached - 1 if newest else reached + 1) if more and reached else 0
-    frames.append(codec.encode(messages.PageEnd(frame.rid, more, following)))
+    # Of what came after a removal not even the number is told.
+    frames.append(codec.encode(messages.PageEnd(frame.rid, more, following, min(head, intervals[-1][1]))))
     return frames
 
 
@@ -151,6 +155,7 @@ def _history_item(rid: int, stream: bytes, item: records.Item) -> bytes:
 async def _conversations(services: Services, user: int, frame: messages.FetchConversations) -> Sequence[bytes]:
     store, now = services.store, services.clock()
     limit = min(frame.limit, services.page_items)
+    head = await store.head(ids.account_stream(user))  # before the settings, as in `_history`
     summaries, settings = await asyncio.gather(
         store.conversations(user, frame.after, limit + 1),
         store.parts(ids.account_stream(user), account.SETTINGS_PREFIX),
@@ -166,7 +171,7 @@ async def _conversations(services: Services, user: int, frame: messages.FetchCon
             frames.append(codec.encode(_row(frame.rid, summary, last, view, now)))
     more = len(summaries) > limit
     following: int | bytes = summaries[limit - 1].stream if more else b""
-    frames.append(codec.encode(messages.PageEnd(frame.rid, more, following)))
+    frames.append(codec.encode(messages.PageEnd(frame.rid, more, following, head)))
     return frames
 
 

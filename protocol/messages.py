@@ -541,6 +541,7 @@ class Limits(Struct, array_like=True, frozen=True):
     group_members: int
     subscriptions: int
     edit_window_s: int
+    questions: int = 8
 
 
 class Welcome(Frame, tag=96):
@@ -702,8 +703,11 @@ class Member(Struct, array_like=True, frozen=True):
 
 
 class MembersPage(Frame, tag=112):
+    """Members as of seq `head` of the group."""
+
     members: tuple[Member, ...]
     more: bool
+    head: Number = 0
 
 
 class Invite(Struct, array_like=True, frozen=True):
@@ -718,9 +722,12 @@ class Invite(Struct, array_like=True, frozen=True):
 
 
 class GroupAdmin(Frame, tag=113):
+    """Invite links, who asks to join, and who is banned, as of seq `head` of the group."""
+
     invites: tuple[Invite, ...]
     requests: tuple[int, ...]
     banned: tuple[int, ...]
+    head: Number = 0
 
 
 class DeviceInfo(Struct, array_like=True, frozen=True):
@@ -804,10 +811,12 @@ class Gone(Frame, tag=118):
 
 class PageEnd(Frame, tag=119):
     """The end of an answer of several frames. `next` continues it where `more` is set: a seq, a stream id or a cursor, as
-    the request takes it."""
+    the request takes it. `head`: the answer contains everything up to this seq, of the account stream for FetchConversations,
+    of the stream asked for with FetchHistory; it may contain later events, too. 0: not told."""
 
     more: bool = False
     next: Number | bytes = 0
+    head: Number = 0
 
 
 class ProfileRow(Struct, array_like=True, frozen=True):

@@ -40,6 +40,10 @@ class LogStore(Protocol):
         never written loads as head 0. Raises Damaged, Unavailable."""
         ...
 
+    def head(self, stream: bytes) -> Awaitable[int]:
+        """The seq of the stream's newest event; 0 for one that was never written. What is read after it contains it."""
+        ...
+
     def range(self, stream: bytes, first: int, last: int, max_events: int, max_bytes: int) -> Awaitable[list[records.Event]]:
         """Events first..last in order, cut at max_events or when their bytes pass max_bytes (at least one is returned if one
         exists). Expired events are returned as stored or redacted; the caller hides them by `expires_at`."""

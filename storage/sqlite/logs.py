@@ -43,6 +43,12 @@ def load(conn: connection.Connection, stream: bytes) -> records.Loaded:
     )
 
 
+def head(conn: connection.Connection, stream: bytes) -> int:
+    """See `interfaces.LogStore.head`."""
+    row = conn.execute("SELECT head FROM streams WHERE id = ?", (stream,)).fetchone()
+    return int(row[0]) if row else 0
+
+
 def events(
     conn: connection.Connection, stream: bytes, first: int, last: int, max_events: int, max_bytes: int
 ) -> list[records.Event]:

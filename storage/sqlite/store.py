@@ -64,6 +64,9 @@ class SQLiteStore:
     def load(self, stream: bytes) -> Awaitable[records.Loaded]:
         return self._readers.read(logs.load, stream)
 
+    def head(self, stream: bytes) -> Awaitable[int]:
+        return self._readers.read(logs.head, stream)
+
     def range(self, stream: bytes, first: int, last: int, max_events: int, max_bytes: int) -> Awaitable[list[records.Event]]:
         return self._readers.read(logs.events, stream, first, last, max_events, max_bytes)
 

@@ -207,23 +207,30 @@ async def test_the_servers_own_commands_are_never_turned_away_for_being_many(wor
 
 
 class Commits:
-    """Holds every commit back until it is its turn: `go` lets the oldest through, as it is or with a fault."""
+    """Holds every commit back until it is its turn: `go` lets the oldest through, with a fault, `open` all from now on."""
 
     def __init__(self, world: World) -> None:
         self._inner = world.store.commit
         self._faults = world.store.faults
         self.waiting: deque[asyncio.Event] = deque()
+        self._is_open = False
         world.store.commit = self._call  # type: ignore[method-assign]
 
     async def _call(self, batch: Sequence[records.Write]) -> list[records.Outcome]:
-        turn = asyncio.Event()
-        self.waiting.append(turn)
-        await turn.wait()
+        if not self._is_open:
+            turn = asyncio.Event()
+            self.waiting.append(turn)
+            await turn.wait()
         return await self._inner(batch)
 
-    def go(self, *faults: Fault) -> None:
-        self._faults.extend(faults)
+    def go(self, fault: Fault) -> None:
+        self._faults.append(fault)
         self.waiting.popleft().set()
+
+    def open(self) -> None:
+        self._is_open = True
+        for turn in self.waiting:
+            turn.set()
 
 
 async def test_a_watermark_that_is_stored_while_the_state_is_loaded_is_told_and_does_not_go_back(world: World) -> None:
@@ -239,16 +246,12 @@ async def test_a_watermark_that_is_stored_while_the_state_is_loaded_is_told_and_
     await world.until(lambda: loading.waiting and commits.waiting)
     loading.open()  # the load comes first, and finds the older mark
     await world.until(lambda: not world.actor(S).loading)
-    commits.go()
+    commits.open()
     await world.until(lambda: asha.all(messages.Receipt))
     assert (asha.all(messages.Receipt)[-1].delivered, asha.all(messages.Receipt)[-1].read) == (1, 1)
     asha.say(messages.Send, S, text("three"))
-    await world.until(lambda: commits.waiting)
-    commits.go()
     await world.until(lambda: ben.seqs(S) == [1, 2])
     ben.ack(list(ben.all(messages.Event)))
-    await world.until(lambda: commits.waiting)
-    commits.go()
     await world.until(lambda: asha.all(messages.Receipt)[-1].delivered == 2)
     assert [receipt.read for receipt in asha.all(messages.Receipt)] == [1, 1]
 
@@ -269,7 +272,7 @@ async def test_a_watermark_that_was_not_stored_before_the_state_was_loaded_is_st
     await world.until(lambda: commits.waiting)
     commits.go(fault)  # the mark's
     await world.until(lambda: commits.waiting)
-    commits.go()
+    commits.open()
     await world.until(lambda: asha.all(messages.Receipt))
     assert asha.all(messages.Receipt)[-1].delivered == 1
     assert [(mark.user, mark.delivered) for mark in await world.disk.marks(S) if mark.user == BEN] == [(BEN, 1)]

@@ -7,7 +7,7 @@ import pytest
 
 from protocol import codes, events, ids, messages
 from protocol.events import Audience, Privacy, Profile
-from tests.actors.world import ASHA, BEN, CARA, World, direct, text
+from tests.actors.world import ASHA, BEN, CARA, Phone, World, direct, text
 
 S = direct(ASHA, BEN)
 
@@ -133,3 +133,49 @@ async def test_who_was_removed_sees_nothing_of_what_was_done_later(world: World)
     (copied,) = [events.decode(item.event) for item in ben.all(messages.HistoryItem) if item.stream == own]
     assert isinstance(copied, events.Message)
     assert events.decode_body(copied.body) == events.Text("two")
+
+
+async def _head(phone: Phone, kind: type[messages.ClientFrame], *fields: object) -> int:
+    """Up to where the answer to a question contains everything."""
+    end = await phone.ask(kind, *fields)
+    assert isinstance(end, messages.PageEnd | messages.MembersPage | messages.GroupAdmin)
+    return end.head
+
+
+async def test_an_answer_says_up_to_where_it_contains_everything(world: World) -> None:
+    asha, ben = await world.known(ASHA), await world.known(BEN)
+    for number in range(3):
+        await asha.done(messages.Send, S, text(str(number)))
+    assert await _head(ben, messages.FetchHistory, S) == 3
+    draft = await asha.done(messages.SetDraft, S, "half a thought")
+    assert await _head(asha, messages.FetchConversations) == draft.seq
+
+    await asha.done(messages.CreateGroup, "Verona", (BEN,))
+    group = ids.group_stream(asha.device, asha.counter)
+    added = await asha.done(messages.AddMembers, group, (CARA,))
+    assert await _head(asha, messages.FetchMembers, group) == added.seq
+    assert await _head(asha, messages.FetchGroupAdmin, group) == added.seq
+    removed = await asha.done(messages.RemoveMember, group, BEN)
+    await asha.done(messages.Send, group, text("he is gone"))
+    assert await _head(ben, messages.FetchHistory, group) == removed.seq, "of what came after, not even the number is told"
+
+
+async def test_what_is_committed_while_an_answer_is_read_may_be_in_it_and_is_beyond_its_head(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asha = await world.known(ASHA)
+    await world.known(BEN)
+    await asha.done(messages.Send, S, text("one"))
+    first = await asha.done(messages.SetDraft, S, "half")
+    read = world.services.store.head
+
+    async def slow(stream: bytes) -> int:
+        head = await read(stream)
+        monkeypatch.undo()
+        await asha.done(messages.SetDraft, S, "half a thought")
+        return head
+
+    monkeypatch.setattr(world.services.store, "head", slow)
+    head = await _head(asha, messages.FetchConversations)
+    row = asha.all(messages.Conversation)[-1]
+    assert (row.settings.draft, head) == ("half a thought", first.seq)

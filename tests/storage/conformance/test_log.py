@@ -17,6 +17,7 @@ FAILED = records.Result.FAILED
 
 async def test_a_stream_that_was_never_written_loads_as_new(store: interfaces.Store) -> None:
     assert await store.load(DIRECT) == records.Loaded(DIRECT, 0, 0, 0, 0, 0, {}, [], [])
+    assert await store.head(DIRECT) == 0
     assert await store.range(DIRECT, 1, 9, 9, 9) == []
     assert await store.item(DIRECT, 1) is None
     assert await store.page(DIRECT, 1, 9, True, 9, 9) == records.Page([], False)
@@ -31,6 +32,7 @@ async def test_what_is_stored_is_there_after_opening_again(backend: backends.Bac
     again = await backend.open(tmp_path)
     loaded = await again.load(DIRECT)
     assert again.node_epoch > first.node_epoch
+    assert await again.head(DIRECT) == 2
     await again.close()
     assert (loaded.head, loaded.n, loaded.time, loaded.epoch, loaded.snapshot_seq) == (2, 2, 1_002, 1, 0)
     assert loaded.parts == {b"p": b"1"}
