@@ -170,14 +170,14 @@ ANSWERS = Table(
     109 Opened stream head n timer request_for marks
     110 MessageInfo stream seq delivered read
     111 GroupState stream head n title description picture permissions timer member_count owner role joined marks=[]
-    112 MembersPage members more
-    113 GroupAdmin invites requests banned
+    112 MembersPage members more head=0
+    113 GroupAdmin invites requests banned head=0
     114 AccountState head user name profile privacy blocked devices
     115 Contacts contacts
     116 Conversation stream head n time unread mentions delivered read member settings last_seq=0 last=None last_fold=None
     117 HistoryItem stream seq event fold=None
     118 Gone stream first last
-    119 PageEnd more=False next=0
+    119 PageEnd more=False next=0 head=0
     120 Profiles profiles
     121 ExportPart name data
     """,
@@ -232,7 +232,7 @@ ROWS = Table(
     0 Permissions send=1 add=2 edit=2
     1 Profile display="" about="" picture=""
     2 Privacy last_seen=1 profile=1 receipts=True write=1 requests=True add_to_groups=1
-    3 Limits frame body window_events window_bytes commands_per_s burst unanswered group_members subscriptions edit_window_s
+    3 Limits frame body window_events window_bytes commands_per_s burst unanswered group_members subscriptions edit_window_s questions=8
     4 PeerMarks user delivered read
     5 Member user role joined
     6 Invite invite code uses used expires_at approval
