@@ -27,21 +27,33 @@ class AccountPage:
 
 @dataclass(slots=True, frozen=True)
 class HistoryPage:
-    """One page of a stream, in the order asked for. `gone`: runs first..last that hold nothing to show any more."""
+    """One page of a stream, in the order asked for. `gone`: runs first..last that hold nothing to show any more. `head`: the
+    seq of the stream up to which everything is contained in it (0: not told); it may know of later events, too."""
 
     items: list[messages.HistoryItem]
     more: bool
     next: int
     gone: list[messages.Gone] = field(default_factory=list)
+    head: int = 0
 
 
 @dataclass(slots=True, frozen=True)
 class ConversationPage:
-    """One page of the conversation list, in order of stream id."""
+    """One page of the conversation list, in order of stream id. `head`: the seq of the account stream up to which everything
+    is contained in the settings (0: not told)."""
 
     conversations: list[messages.Conversation]
     more: bool
     next: bytes
+    head: int = 0
+
+
+@dataclass(slots=True, frozen=True)
+class MemberList:
+    """All members of a group, in order of user id. `head`: the seq up to which everything is contained in it (0: not told)."""
+
+    members: list[messages.Member]
+    head: int = 0
 
 
 @dataclass(slots=True, frozen=True)
@@ -205,13 +217,19 @@ class Commands:
 
     async def members(self, stream: bytes) -> list[messages.Member]:
         """All members, in order of user id."""
+        return (await self.member_list(stream)).members
+
+    async def member_list(self, stream: bytes) -> MemberList:
+        """All members, and as of when."""
         found: list[messages.Member] = []
+        heads: list[int] = []
         more = True
         while more:
             page: messages.MembersPage = await self.call(messages.FetchMembers(0, stream, found[-1].user if found else 0))
             found += page.members
+            heads.append(page.head)
             more = page.more
-        return found
+        return MemberList(found, min(heads))
 
     async def group_admin(self, stream: bytes) -> messages.GroupAdmin:
         """Invite links, requests to join and bans; for who may add members."""
@@ -286,7 +304,7 @@ class Commands:
     async def conversations(self, after: bytes = b"", limit: int = 100) -> ConversationPage:
         """One page of the conversation list."""
         parts, end = await self.call(messages.FetchConversations(0, after, limit))
-        return ConversationPage(parts, end.more, end.next if end.more else b"")
+        return ConversationPage(parts, end.more, end.next if end.more else b"", end.head)
 
     async def all_conversations(self) -> list[messages.Conversation]:
         """The whole list, in order of stream id."""
@@ -302,7 +320,7 @@ class Commands:
         parts, end = await self.call(messages.FetchHistory(0, stream, start, newest_first, limit))
         items = [part for part in parts if isinstance(part, messages.HistoryItem)]
         gone = [part for part in parts if isinstance(part, messages.Gone)]
-        return HistoryPage(items, end.more, end.next if end.more else 0, gone)
+        return HistoryPage(items, end.more, end.next if end.more else 0, gone, end.head)
 
     async def profiles(self, users: Sequence[int]) -> list[messages.ProfileRow]:
         """Those of `users` that exist and may be seen."""

@@ -146,10 +146,14 @@ class Chat:
         account = await self.client.account()
         while not self.state.load_account(account.state, account.contacts):
             account = await self.client.account()
-        for row in await self.client.all_conversations():
-            self.state.load_conversation(row)
+        after, more = b"", True
+        while more:
+            page = await self.client.conversations(after)
+            for row in page.conversations:
+                self.state.load_conversation(row, page.head)
+            after, more = page.next, page.more
         for stream, found in list(self.state.streams.items()):
-            if stream[0] == ids.Kind.GROUP and found.member and found.group is None:
+            while stream[0] == ids.Kind.GROUP and found.member and found.group is None:
                 self.state.load_group(await self.client.group(stream))
         if not self.view.selected and (rows := self.view.conversations()):
             self.select(rows[0].stream)
@@ -159,15 +163,21 @@ class Chat:
         if stream[0] == ids.Kind.DIRECT:
             self.state.load_opened(await self.client.open(self.view.other(stream)))
         elif self.state.stream(stream).member:
-            group = await self.client.group(stream)
-            members: list[messages.Member] = await self.client.members(stream)
-            admin = await self._admin(stream, group, members)
-            self.state.load_group(group, members, admin)
+            while not await self._load_group(stream):
+                pass
         before = (int.from_bytes(stream, "big") - 1).to_bytes(len(stream), "big")  # the list begins after this one
-        for row in (await self.client.conversations(before, 1)).conversations:
+        page = await self.client.conversations(before, 1)
+        for row in page.conversations:
             if row.stream == stream:
-                self.state.load_conversation(row)
+                self.state.load_conversation(row, page.head)
         await self._page(stream, 0)
+
+    async def _load_group(self, stream: bytes) -> bool:
+        """The group, its members, and what admins see. False: it has changed meanwhile."""
+        group = await self.client.group(stream)
+        found = await self.client.member_list(stream)
+        admin = await self._admin(stream, group, found.members)
+        return self.state.load_group(group, found.members, admin, found.head)
 
     async def _admin(
         self, stream: bytes, group: messages.GroupState, members: list[messages.Member]
@@ -180,7 +190,7 @@ class Chat:
         """One page towards the past, from `start` on (0: from the newest)."""
         asked_at = self.state.stream(stream).head
         page = await self.client.history(stream, start, limit=PAGE)
-        self.state.load_history(stream, page.items, page.next + 1 if page.more else 1, asked_at)
+        self.state.load_history(stream, page.items, page.next + 1 if page.more else 1, max(asked_at, page.head))
         items = self.state.stream(stream).items
         for gone in page.gone:
             for seq in range(gone.first, gone.last + 1):

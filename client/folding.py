@@ -47,11 +47,12 @@ def _touch(found: Stream, seq: int, event: events.Edited | events.Deleted | even
     if item is None:
         return  # older than what was loaded; a later page brings it as it is then
     fold = item.fold
+    if seq <= fold.changed:
+        return  # the page that the item is from knew of it
     match event:
         case events.Edited():
-            if seq not in fold.edits:
-                edits = (*fold.edits, seq)
-                item.fold = msgspec.structs.replace(fold, body=event.body, edited_at=event.time, edits=edits, changed=seq)
+            edits = (*fold.edits, seq)
+            item.fold = msgspec.structs.replace(fold, body=event.body, edited_at=event.time, edits=edits, changed=seq)
         case events.Deleted():
             item.fold = events.Fold(edits=fold.edits, deleted=True, changed=seq)
             if isinstance(item.event, events.Message):
@@ -59,7 +60,7 @@ def _touch(found: Stream, seq: int, event: events.Edited | events.Deleted | even
         case events.Reacted():
             reactions = {**fold.reactions, event.sender: event.emoji}
             if not event.emoji:
-                del reactions[event.sender]
+                reactions.pop(event.sender, None)
             item.fold = msgspec.structs.replace(fold, reactions=reactions, changed=seq)
 
 
@@ -80,7 +81,27 @@ def rules(found: Stream, seq: int, event: events.Event, user: int) -> None:
         case events.TimerChanged():
             found.timer = event.seconds
         case _:
+            if isinstance(event, _OF_GROUP):
+                found.group_head = seq
             _group(found, seq, event, user)
+
+
+#: Events after which a group is another one.
+_OF_GROUP = (
+    events.GroupCreated,
+    events.MembersAdded,
+    events.MemberRemoved,
+    events.MemberLeft,
+    events.RoleChanged,
+    events.GroupProfileChanged,
+    events.PermissionsChanged,
+    events.MemberJoined,
+    events.InviteCreated,
+    events.InviteRevoked,
+    events.JoinRequested,
+    events.JoinRefused,
+    events.Unbanned,
+)
 
 
 def _other(stream: bytes, user: int) -> int:
@@ -109,9 +130,11 @@ def _group(found: Stream, seq: int, event: events.Event, user: int) -> None:
         return
     if found.group is None:
         return
-    _members(found, seq, event)
+    if seq > found.group.members_head:
+        _members(found, seq, event)
     _profile(found, event)
-    _admin(found, event)
+    if seq > found.group.admin_head:
+        _admin(found, event)
     _administers(found, user)
 
 
@@ -202,7 +225,7 @@ def _administers(found: Stream, user: int) -> None:
 _Find = Callable[[bytes], Stream]
 
 
-def account(mine: Account, find: _Find, event: events.Event | None, user: int) -> None:
+def account(mine: Account, find: _Find, seq: int, event: events.Event | None, user: int) -> None:
     """What concerns only oneself: the account, and the own view of conversations. `find`: stream id -> Stream."""
     match event:
         case events.ProfileChanged():
@@ -230,6 +253,7 @@ def account(mine: Account, find: _Find, event: events.Event | None, user: int) -
         case events.Joined() | events.Parted():
             found = find(event.stream)
             found.asked = False
+            found.view_head = seq
             if event.seq >= found.head:
                 found.member = isinstance(event, events.Joined)
                 found.stale = found.stale or found.member
@@ -238,7 +262,7 @@ def account(mine: Account, find: _Find, event: events.Event | None, user: int) -
         case events.OwnRead():
             _own_read(find(event.stream), event.seq, user)
         case _:
-            _settings(find, event)
+            _settings(find, seq, event)
 
 
 def _own_read(found: Stream, seq: int, user: int) -> None:
@@ -256,34 +280,36 @@ def _own_read(found: Stream, seq: int, user: int) -> None:
         found.stale = True
 
 
-def _settings(find: _Find, event: events.Event | None) -> None:
+def _settings(find: _Find, seq: int, event: events.Event | None) -> None:
     match event:
         case events.ConversationSet():
             new = {"pinned": event.pinned, "muted_until": event.muted_until, "archived": event.archived}
-            _change(find(event.stream), **new)
+            _change(find(event.stream), seq, **new)
         case events.Cleared():
             view = find(event.stream).settings
             upto = max(event.upto, view.cleared)
             _change(
                 find(event.stream),
+                seq,
                 cleared=upto,
                 deleted=event.deleted,
-                hidden=tuple(seq for seq in view.hidden if seq > upto),
-                kept={seq: marks for seq, marks in view.kept.items() if seq > upto},
+                hidden=tuple(each for each in view.hidden if each > upto),
+                kept={each: marks for each, marks in view.kept.items() if each > upto},
             )
         case events.DraftSet():
-            _change(find(event.stream), draft=event.text, draft_reply_to=event.reply_to)
+            _change(find(event.stream), seq, draft=event.text, draft_reply_to=event.reply_to)
         case events.Kept():
             view = find(event.stream).settings
-            kept = {seq: marks for seq, marks in view.kept.items() if seq != event.seq}
+            kept = {each: marks for each, marks in view.kept.items() if each != event.seq}
             if event.starred or event.pinned:
                 kept[event.seq] = (STARRED if event.starred else 0) | (PINNED if event.pinned else 0)
-            _change(find(event.stream), kept=kept)
+            _change(find(event.stream), seq, kept=kept)
         case events.Hidden():
             view = find(event.stream).settings
-            fresh = {seq for seq in event.seqs if seq > view.cleared}
-            _change(find(event.stream), hidden=tuple(sorted(fresh.union(view.hidden))))
+            fresh = {each for each in event.seqs if each > view.cleared}
+            _change(find(event.stream), seq, hidden=tuple(sorted(fresh.union(view.hidden))))
 
 
-def _change(found: Stream, **changes: object) -> None:
+def _change(found: Stream, seq: int, **changes: object) -> None:
+    found.view_head = seq
     found.settings = msgspec.structs.replace(found.settings, **changes)

@@ -57,19 +57,23 @@ class State:
         )
         return True
 
-    def load_conversation(self, row: messages.Conversation) -> None:
-        """A row of the conversation list."""
+    def load_conversation(self, row: messages.Conversation, account_head: int = 0) -> None:
+        """A row of the conversation list. `account_head`: the settings contain the account stream up to there (0: not told)."""
         found = self.stream(row.stream)
-        found.settings = row.settings
-        found.member = row.member
+        if not account_head or found.view_head <= account_head:
+            found.settings, found.viewed = row.settings, True
+            if row.head >= found.head:
+                found.member = row.member
         if row.head >= found.head:
             found.head, found.n, found.time = row.head, row.n, row.time
             found.read, found.unread, found.mentions = row.read, row.unread, row.mentions
             found.stale, found.counted = False, True
         elif not found.counted:
             found.stale = True  # events came meanwhile that the row does not know of
+        if not found.viewed:
+            found.stale = True  # settings changed meanwhile, and what they were before is not known
         if row.last_seq:
-            self._load_item(found, row.last_seq, row.last, row.last_fold)
+            self._load_item(found, row.last_seq, row.last, row.last_fold, row.head)
 
     def load_opened(self, opened: messages.Opened) -> None:
         found = self.stream(opened.stream)
@@ -84,14 +88,21 @@ class State:
         state: messages.GroupState,
         members: Sequence[messages.Member] | None = None,
         admin: messages.GroupAdmin | None = None,
-    ) -> None:
-        """A group; all its members and what admins see, where they were fetched too (right after, at the same head)."""
+        members_head: int = 0,
+    ) -> bool:
+        """A group; all its members (as of `members_head`; 0: as of the group's head) and what admins see, where they were
+        fetched too. False: events came meanwhile that one of the three does not know of; fetch them again."""
         found = self.stream(state.stream)
+        members_head = members_head or state.head
+        admin_head = (admin.head if admin is not None else 0) or state.head
+        if min(state.head, members_head, admin_head) < found.group_head:
+            return False
         if not found.head:
             found.head, found.n = state.head, state.n
         found.rules_head = state.head
         found.timer, found.member = state.timer, True
         group = found.group = Group(state.title, state.description, state.picture, state.permissions)
+        group.members_head, group.admin_head = members_head, admin_head
         if members is not None:
             group.members = {each.user: Member(each.role, each.joined) for each in members}
         if admin is not None:
@@ -101,27 +112,30 @@ class State:
             group.requests = list(admin.requests)
             group.banned = set(admin.banned)
         self._load_marks(found, state.marks)
+        return True
 
     def load_history(
-        self, stream: bytes, items: Sequence[messages.HistoryItem], whole_from: int = 0, asked_at: int | None = None
+        self, stream: bytes, items: Sequence[messages.HistoryItem], whole_from: int = 0, head: int | None = None
     ) -> None:
-        """Items of a page. `whole_from`: with this page, all items from there on are here. `asked_at`: the stream's head here
-        when the page was asked for; the page need not know what came after that."""
+        """Items of a page. `whole_from`: with this page, all items from there on are here. `head`: up to there the page knows
+        everything; it need not know what came after that."""
         found = self.stream(stream)
         for each in items:
-            if asked_at is None or found.touched.get(each.seq, 0) <= asked_at:
-                self._load_item(found, each.seq, each.event, each.fold)
-            elif each.seq not in found.items:
-                found.stale = True
+            self._load_item(found, each.seq, each.event, each.fold, head)
         if whole_from and (not found.whole_from or whole_from < found.whole_from):
             found.whole_from = whole_from
 
-    def _load_item(self, found: Stream, seq: int, event: msgspec.Raw, fold: msgspec.Raw) -> None:
+    def _load_item(self, found: Stream, seq: int, event: msgspec.Raw, fold: msgspec.Raw, head: int | None) -> None:
+        """`head`: it contains all changes up to there, and besides those up to the newest in its fold."""
         try:
             decoded = events.decode(bytes(event))
         except msgspec.ValidationError:
             return  # a kind of a newer protocol
-        found.items[seq] = Item(seq, decoded, events.Fold() if fold == events.NIL else events.decode_fold(bytes(fold)))
+        item = Item(seq, decoded, events.Fold() if fold == events.NIL else events.decode_fold(bytes(fold)))
+        if head is not None and found.touched.get(seq, 0) > max(head, item.fold.changed):
+            found.stale = found.stale or seq not in found.items
+            return
+        found.items[seq] = item
         self._answered(found, decoded)
 
     def _answered(self, found: Stream, event: events.Event) -> None:
@@ -147,7 +161,7 @@ class State:
                 if "upto" in update.missing and isinstance(event, events.Cleared):
                     newest = max(self.stream(event.stream).items, default=0)
                     event = msgspec.structs.replace(event, upto=min(event.upto, newest))
-                folding.account(self.account, self.stream, event, self.user)
+                folding.account(self.account, self.stream, update.seq, event, self.user)
                 self.account.head = update.seq
         else:
             self._apply(update)

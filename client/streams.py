@@ -47,7 +47,8 @@ class Invite:
 
 @dataclass(slots=True)
 class Group:
-    """`members` in order of joining where events told it; None until they are fetched. So with what only admins see."""
+    """`members` in order of joining where events told it; None until they are fetched. So with what only admins see.
+    `members_head`, `admin_head`: up to which seq everything is contained in what was fetched of them."""
 
     title: str = ""
     description: str = ""
@@ -57,6 +58,8 @@ class Group:
     invites: dict[int, Invite] | None = None
     requests: list[int] | None = None
     banned: set[int] | None = None
+    members_head: int = 0
+    admin_head: int = 0
 
     @property
     def owner(self) -> int:
@@ -80,7 +83,10 @@ class Stream:
     `counted`: `n`, `read`, `unread` and `mentions` are known, not only what came since. `touched`: item -> the newest event
     that changed it; a page that was asked for before that event may not know of it. `answered`: the other party of a
     conversation wrote or accepted, so that nothing is a message request any more. `asked`: this user asked to be let in,
-    and has no answer yet."""
+    and has no answer yet.
+
+    `group_head`: the newest event here that changed the group. `view_head`: the newest event of the account stream that
+    changed `settings` or told of coming and going; `viewed`: `settings` are known, not only what changed since."""
 
     stream: bytes
     head: int = 0
@@ -97,6 +103,9 @@ class Stream:
     counted: bool = False
     touched: dict[int, int] = field(default_factory=dict)
     rules_head: int = 0
+    group_head: int = 0
+    view_head: int = 0
+    viewed: bool = False
     timer: int = 0
     request_for: int = 0
     group: Group | None = None

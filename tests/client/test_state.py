@@ -419,7 +419,7 @@ def test_an_account_is_loaded_and_older_events_are_passed_over(world: World) -> 
 
 def test_history_is_in_its_current_state(world: World) -> None:
     message = events.Message(1, 1000, BEN, 80, 1, text_body("first"))
-    fold = events.Fold(text_body("second"), 2000, (2,), reactions={ME: "👍"})
+    fold = events.Fold(text_body("second"), 2000, (2,), reactions={ME: "👍"}, changed=2)
     item = messages.HistoryItem(1, DIRECT, 1, msgspec.Raw(events.encode(message)), msgspec.Raw(events.encode_fold(fold)))
     world.state.load_history(DIRECT, [item], whole_from=1)
     assert texts(world.state.streams[DIRECT]) == ["second"]
@@ -436,7 +436,7 @@ def page(seq: int, text: str) -> list[messages.HistoryItem]:
 def test_a_page_does_not_undo_what_came_while_it_was_fetched(world: World) -> None:
     seq = world.says("news")
     world.happens(DIRECT, events.Reacted, seq, "👍")
-    world.state.load_history(DIRECT, page(seq, "news"), 1, asked_at=1)
+    world.state.load_history(DIRECT, page(seq, "news"), 1, head=1)
     found = world.state.stream(DIRECT)
     assert found.items[seq].fold.reactions == {BEN: "👍"}
     assert not found.stale
@@ -445,7 +445,7 @@ def test_a_page_does_not_undo_what_came_while_it_was_fetched(world: World) -> No
 def test_a_page_with_an_item_that_changed_meanwhile_is_fetched_again(world: World) -> None:
     world.seqs[DIRECT] = 9
     world.happens(DIRECT, events.Reacted, 5, "👍")
-    world.state.load_history(DIRECT, page(5, "news"), 1, asked_at=9)
+    world.state.load_history(DIRECT, page(5, "news"), 1, head=9)
     assert world.state.stream(DIRECT).stale
 
 
@@ -484,3 +484,86 @@ def test_the_same_loads_and_events_give_the_same_state() -> None:
 def test_every_kind_of_event_is_tested_here() -> None:
     text = Path(__file__).read_text(encoding="utf-8").replace(")", ",")
     assert [kind.__name__ for kind in events.KINDS.values() if f"events.{kind.__name__}," not in text] == []
+
+
+def test_a_row_older_than_own_settings_does_not_set_them_back(world: World) -> None:
+    row = messages.Conversation(1, DIRECT, 9, 9, 1, 3, 0, 6, 6, True, messages.Settings(draft="half"))
+    world.seqs[ACCOUNT] = 4
+    world.state.load_conversation(row, 4)
+    world.happens(ACCOUNT, events.DraftSet, DIRECT, "half a thought", by=ME)
+    found = world.state.stream(DIRECT)
+    world.state.load_conversation(row, 4)
+    assert found.settings.draft == "half a thought"
+    row.settings = messages.Settings(draft="a whole one")
+    world.state.load_conversation(row, 5)
+    assert (found.settings.draft, found.stale) == ("a whole one", False)
+
+
+def test_settings_that_changed_before_they_were_ever_known_are_fetched_again(world: World) -> None:
+    row = messages.Conversation(1, DIRECT, 9, 9, 1, 3, 0, 6, 6, True, messages.Settings(pinned=True))
+    world.seqs[ACCOUNT] = 4
+    world.happens(ACCOUNT, events.DraftSet, DIRECT, "half a thought", by=ME)
+    found = world.state.stream(DIRECT)
+    world.state.load_conversation(row, 4)
+    assert found.stale
+    row.settings = messages.Settings(pinned=True, draft="half a thought")
+    world.state.load_conversation(row, 5)
+    assert (found.settings, found.stale) == (row.settings, False)
+
+
+def test_a_row_from_before_one_came_back_does_not_put_one_out_again(world: World) -> None:
+    row = messages.Conversation(1, GROUP, 9, 9, 1, 0, 0, 9, 9, False, messages.Settings())
+    world.state.load_conversation(row, 4)
+    world.seqs[ACCOUNT] = 4
+    world.happens(ACCOUNT, events.Joined, GROUP, 14, by=BEN)
+    world.state.load_conversation(row, 4)
+    assert world.state.stream(GROUP).member
+
+
+def test_the_newest_item_of_a_row_does_not_undo_what_came_since(world: World) -> None:
+    seq = world.says("news")
+    world.happens(DIRECT, events.Reacted, seq, "👍")
+    item = page(seq, "news")[0]
+    old = messages.Conversation(
+        1, DIRECT, 1, 1, 1, 1, 0, 0, 0, True, messages.Settings(), last_seq=seq, last=item.event, last_fold=item.fold
+    )
+    world.state.load_conversation(old)
+    assert world.state.stream(DIRECT).items[seq].fold.reactions == {BEN: "👍"}
+
+
+def test_a_page_that_knows_more_than_the_events_so_far_is_not_changed_by_them(world: World) -> None:
+    seq = world.says("news")
+    world.happens(DIRECT, events.Reacted, seq, "👍")
+    fold = events.encode_fold(events.Fold(changed=3))
+    item = page(seq, "news")[0]
+    world.state.load_history(DIRECT, [messages.HistoryItem(1, DIRECT, seq, item.event, msgspec.Raw(fold))], 1, head=2)
+    world.happens(DIRECT, events.Reacted, seq, "")
+    assert world.state.stream(DIRECT).items[seq].fold == events.Fold(changed=3)
+
+
+def test_a_group_that_changed_while_it_was_fetched_is_fetched_again(world: World) -> None:
+    world.created()
+    world.happens(GROUP, events.MembersAdded, (DAN,))
+    old = messages.GroupState(1, GROUP, 1, 0, "T", "", "", events.Permissions(), 0, 2, BEN, Role.MEMBER, 1)
+    rows = [messages.Member(ME, Role.MEMBER, 1), messages.Member(BEN, Role.OWNER, 1)]
+    assert not world.state.load_group(old, rows)
+    new = msgspec.structs.replace(old, head=2)
+    assert not world.state.load_group(new, rows, members_head=1)
+    assert DAN in world.members()
+    world.says("a message changes no group", GROUP)
+    assert world.state.load_group(new, [*rows, messages.Member(DAN, Role.MEMBER, 2)], members_head=3)
+
+
+def test_each_part_of_a_group_takes_the_events_that_it_does_not_contain(world: World) -> None:
+    state = messages.GroupState(1, GROUP, 5, 0, "T", "", "", events.Permissions(), 0, 2, ME, Role.OWNER, 1)
+    invites = (messages.Invite(2, b"code", 0, 1, 0, False),)
+    admin = messages.GroupAdmin(1, invites, (), (), 7)
+    assert world.state.load_group(state, [messages.Member(ME, Role.OWNER, 1)], admin, members_head=5)
+    world.seqs[GROUP] = 5
+    world.happens(GROUP, events.GroupProfileChanged, "U", "", "", by=ME)
+    world.happens(GROUP, events.MemberJoined, DAN, 2, by=DAN)
+    group = world.group()
+    assert group.invites is not None
+    assert (group.title, DAN in world.members(), group.invites[2].used) == ("U", True, 1)
+    world.happens(GROUP, events.MemberJoined, CARA, 2, by=CARA)
+    assert group.invites[2].used == 2
