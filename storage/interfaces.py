@@ -81,7 +81,8 @@ class InboxStore(Protocol):
 
     def behind(self, user: int, device: int) -> Awaitable[list[records.Behind]]:
         """Streams whose head (or last readable seq) lies beyond the device's cursor. May name too many, never too few:
-        everything committed before the call is taken into account. A stream without a cursor counts from its joined - 1."""
+        everything committed before the call is taken into account. A stream without a cursor counts from its joined - 1.
+        NoSuch when the device is not stored: it was revoked or forgotten, or its account was deleted."""
         ...
 
     def conversations(self, user: int, after: bytes, limit: int) -> Awaitable[list[records.Summary]]:

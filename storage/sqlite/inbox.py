@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from storage import records
+from storage import errors, records
 from storage.sqlite import connection, rows
 
 _BEHIND = """
@@ -37,6 +37,8 @@ def behind(conn: connection.Connection, user: int, device: int) -> list[records.
     """See `interfaces.InboxStore.behind`. One walk through the user's memberships, one look at each head and cursor.
 
     Closed intervals come along unconditionally (they are rare), so that a stream in question is named with all of them."""
+    if conn.execute("SELECT 1 FROM devices WHERE user = ? AND id = ?", (user, device)).fetchone() is None:
+        raise errors.NoSuch(f"user {user} has no device {device}")
     lacking: dict[bytes, list[tuple[Any, ...]]] = {}
     for row in conn.execute(_BEHIND, (user, device, records.OPEN_END)).fetchall():
         lacking.setdefault(row[0], []).append(row)

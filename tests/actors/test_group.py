@@ -190,9 +190,10 @@ async def test_counts_of_a_large_group_are_right_and_told_once_a_second(world: W
     for user in crowd:
         await world.disk.create_user(records.User(user, f"u{user}", f"u{user}", "x", None, None, 1))
     asha = await world.known(ASHA)
+    devices = [await world.device(user) for user in crowd[:10]]
     stream = await made(asha, *crowd)
     sent = await asha.done(messages.Send, stream, text("hi"))
-    phones = [world.phone(user) for user in crowd[:10]]
+    phones = [world.phone(user, device) for user, device in zip(crowd, devices, strict=False)]
     for phone in phones:
         await phone.caught_up()
     for phone in phones[:4]:

@@ -78,6 +78,13 @@ async def stored(store: interfaces.LogStore, *writes: records.Write) -> None:
     assert [outcome.result for outcome in outcomes] == [records.Result.STORED] * len(writes), outcomes
 
 
+async def devices(store: interfaces.AccountStore, owner: int, *numbers: int) -> None:
+    """A user with these devices, all of them new."""
+    await store.create_user(user(owner, f"user {owner}"))
+    for number in numbers:
+        await store.add_device(device(owner, number), token(owner, number, b"%d of %d" % (number, owner)))
+
+
 async def results(store: interfaces.LogStore, *writes: records.Write) -> list[records.Result]:
     return [outcome.result for outcome in await store.commit(list(writes))]
 

@@ -11,6 +11,7 @@ from tests.storage.make import ASHA, DIRECT, PHONE, append, event, member
 
 @pytest.mark.parametrize("fault", [faults.Fault.LOST, faults.Fault.UNANSWERED, faults.Fault.LATE])
 async def test_an_unknown_append_sent_again_is_stored_once(store: interfaces.Store, fault: faults.Fault) -> None:
+    await make.devices(store, ASHA, PHONE)
     faulty = faults.FaultyStore(store)
     await make.stored(faulty.store, append(DIRECT, 1, event(b"a")))
     faulty.faults.append(fault)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from protocol import ids
-from storage import interfaces, records
+from storage import errors, interfaces, records
 from tests.storage import make
 from tests.storage.make import ASHA, BEN, CARA, DIRECT, GROUP, LAPTOP, PHONE, append, event, member
 
@@ -21,6 +23,7 @@ async def test_intervals_are_kept_oldest_first(store: interfaces.Store) -> None:
 
 
 async def test_a_device_is_behind_until_its_cursor_meets_the_head(store: interfaces.Store) -> None:
+    await make.devices(store, ASHA, PHONE, LAPTOP)
     await make.stored(store, append(DIRECT, 1, event(), event(), members=[member(ASHA, DIRECT), member(BEN, DIRECT)]))
     expected = records.Behind(DIRECT, 0, 2, ((1, OPEN),))
     assert await store.behind(ASHA, PHONE) == [expected]
@@ -34,6 +37,7 @@ async def test_a_device_is_behind_until_its_cursor_meets_the_head(store: interfa
 
 
 async def test_a_cursor_never_goes_back(store: interfaces.Store) -> None:
+    await make.devices(store, ASHA, PHONE)
     await make.stored(store, append(DIRECT, 1, event(), event(), event(), members=[member(ASHA, DIRECT)]))
     await make.stored(store, records.Cursor(ASHA, PHONE, DIRECT, 2), records.Cursor(ASHA, PHONE, DIRECT, 1))
     await make.stored(store, records.Cursor(ASHA, PHONE, DIRECT, 1))
@@ -41,12 +45,14 @@ async def test_a_cursor_never_goes_back(store: interfaces.Store) -> None:
 
 
 async def test_behind_sees_everything_committed_before_the_call(store: interfaces.Store) -> None:
+    await make.devices(store, ASHA, PHONE)
     for seq in range(1, 60):
         await make.stored(store, append(DIRECT, seq, event(), members=[member(ASHA, DIRECT)] if seq == 1 else ()))
         assert [found.head for found in await store.behind(ASHA, PHONE)] == [seq]
 
 
 async def test_a_removed_member_is_behind_up_to_the_removal_and_no_further(store: interfaces.Store) -> None:
+    await make.devices(store, BEN, PHONE)
     await make.stored(store, append(GROUP, 1, event(), event(), members=[member(BEN, GROUP, 1, 2)]))
     await make.stored(store, append(GROUP, 3, event(), event()))
     found = await store.behind(BEN, PHONE)
@@ -56,14 +62,27 @@ async def test_a_removed_member_is_behind_up_to_the_removal_and_no_further(store
 
 
 async def test_a_late_member_counts_from_the_joining(store: interfaces.Store) -> None:
+    await make.devices(store, CARA, PHONE)
     await make.stored(store, append(GROUP, 1, event(), event()), append(GROUP, 3, event(), members=[member(CARA, GROUP, 3)]))
     assert await store.behind(CARA, PHONE) == [records.Behind(GROUP, 2, 3, ((3, OPEN),))]
 
 
 async def test_one_who_left_and_came_back_gets_all_intervals(store: interfaces.Store) -> None:
+    await make.devices(store, BEN, PHONE)
     members = [member(BEN, GROUP, 1, 2), member(BEN, GROUP, 4)]
     await make.stored(store, append(GROUP, 1, *[event()] * 5, members=members), records.Cursor(BEN, PHONE, GROUP, 3))
     assert await store.behind(BEN, PHONE) == [records.Behind(GROUP, 3, 5, ((1, 2), (4, OPEN)))]
+
+
+async def test_a_device_that_is_not_there_any_more_is_told_from_one_that_lacks_nothing(store: interfaces.Store) -> None:
+    await make.devices(store, ASHA, PHONE, LAPTOP)
+    await make.devices(store, BEN, 23)
+    await store.revoke_device(ASHA, PHONE)
+    await store.delete_user(BEN, 2_000)
+    assert await store.behind(ASHA, LAPTOP) == []
+    for user, device in ((ASHA, PHONE), (ASHA, 23), (BEN, 23), (CARA, LAPTOP)):
+        with pytest.raises(errors.NoSuch):
+            await store.behind(user, device)
 
 
 async def test_a_new_device_begins_at_the_heads(store: interfaces.Store) -> None:
@@ -82,7 +101,7 @@ async def test_a_new_device_begins_at_the_heads(store: interfaces.Store) -> None
 
 
 async def test_the_account_stream_has_its_user_from_the_first_moment(store: interfaces.Store) -> None:
-    await store.create_user(make.user(BEN, "ben"))
+    await make.devices(store, BEN, PHONE)
     account = ids.account_stream(BEN)
     assert await store.memberships(BEN, account) == ((1, OPEN),)
     await make.stored(store, append(account, 1, event(b"p", 64), n=0))
