@@ -37,7 +37,12 @@ class LogStore(Protocol):
 
     def load(self, stream: bytes) -> Awaitable[records.Loaded]:
         """Snapshot, events after it (at most 256 in normal running, however many otherwise), and marks. A stream that was
-        never written loads as head 0. Raises Damaged, Unavailable."""
+        never written loads as head 0. Raises Damaged, Unavailable.
+
+        A load settles the stream: whatever earlier append of it ended UNKNOWN, by this owner or another, either stands in
+        what is returned or will never be seen by any reader. A back end whose writes may arrive late has to seal the stream
+        before it answers. `Loaded.epoch` is the epoch that the caller owns the stream by from here on, and appends with: not
+        below any that an earlier owner was given, so that these are fenced once the caller has appended."""
         ...
 
     def head(self, stream: bytes) -> Awaitable[int]:

@@ -178,7 +178,8 @@ STORED = Outcome(Result.STORED)
 class Loaded:
     """All that an owner needs to go on: the newest snapshot and every event after it.
 
-    `parts` holds the parts whose key does not start with FOLD_PREFIX. head = 0 and epoch = 0: the stream is new."""
+    `epoch` is the one that the owner who loads holds from now on and appends with (see `interfaces.LogStore.load`).
+    `parts` holds the parts whose key does not start with FOLD_PREFIX. head = 0: the stream is new."""
 
     stream: bytes
     head: int

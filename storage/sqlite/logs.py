@@ -24,11 +24,11 @@ _PAGE_DOWN = (
 _STEP = 2
 
 
-def load(conn: connection.Connection, stream: bytes) -> records.Loaded:
-    """See `interfaces.LogStore.load`."""
+def load(conn: connection.Connection, stream: bytes, node_epoch: int) -> records.Loaded:
+    """See `interfaces.LogStore.load`. There is nothing to seal: the one writer settles an unknown commit before its next."""
     row = conn.execute("SELECT sid, head, n, time, epoch, snapshot_seq FROM streams WHERE id = ?", (stream,)).fetchone()
     if row is None:
-        return records.Loaded(stream, 0, 0, 0, 0, 0, {}, [], [])
+        return records.Loaded(stream, 0, 0, 0, node_epoch, 0, {}, [], [])
     sid, head, n, time, epoch, snapshot_seq = row
     found = conn.execute(
         "SELECT key, crc, data FROM parts WHERE sid = ?1 AND key < ?2"
@@ -39,7 +39,15 @@ def load(conn: connection.Connection, stream: bytes) -> records.Loaded:
     if len(tail) != head - snapshot_seq:
         raise errors.Damaged(f"stream {stream.hex()} lacks events between {snapshot_seq} and its head {head}")
     return records.Loaded(
-        stream, head, n, time, epoch, snapshot_seq, rows.parts(stream, found), tail, _marks(conn, stream, sid)
+        stream,
+        head,
+        n,
+        time,
+        max(epoch, node_epoch),
+        snapshot_seq,
+        rows.parts(stream, found),
+        tail,
+        _marks(conn, stream, sid),
     )
 
 

@@ -62,7 +62,7 @@ class SQLiteStore:
         return self._writer.commit(batch)
 
     def load(self, stream: bytes) -> Awaitable[records.Loaded]:
-        return self._readers.read(logs.load, stream)
+        return self._readers.read(logs.load, stream, self._epoch)
 
     def head(self, stream: bytes) -> Awaitable[int]:
         return self._readers.read(logs.head, stream)

@@ -20,7 +20,7 @@ class Fault(Enum):
     REFUSED = "FAILED is answered; nothing happened"
     LOST = "UNKNOWN is answered; nothing happened"
     UNANSWERED = "UNKNOWN is answered; it was stored"
-    LATE = "UNKNOWN is answered; it is stored when the next commit comes, before it"
+    LATE = "UNKNOWN is answered; it is stored when the next commit or load comes, before it"
 
 
 class FaultyStore:
@@ -33,9 +33,7 @@ class FaultyStore:
         self._late: list[Sequence[records.Write]] = []
 
     async def commit(self, batch: Sequence[records.Write]) -> list[records.Outcome]:
-        for late in self._late:
-            await self.inner.commit(late)
-        self._late.clear()
+        await self._arrive()
         fault = self.faults.popleft() if self.faults else None
         if fault is None:
             return await self.inner.commit(batch)
@@ -46,6 +44,17 @@ class FaultyStore:
         elif fault is Fault.LATE:
             self._late.append(batch)
         return [records.Outcome(records.Result.UNKNOWN, "injected")] * len(batch)
+
+    async def load(self, stream: bytes) -> records.Loaded:
+        if self.away:
+            raise errors.Unavailable("injected")
+        await self._arrive()
+        return await self.inner.load(stream)
+
+    async def _arrive(self) -> None:
+        late, self._late = self._late, []
+        for batch in late:
+            await self.inner.commit(batch)
 
     @property
     def store(self) -> interfaces.Store:

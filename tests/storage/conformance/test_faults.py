@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import pathlib
+
 import pytest
 
 from storage import errors, interfaces, records
-from tests.storage import faults, make
-from tests.storage.make import ASHA, DIRECT, PHONE, append, event, member
+from tests.storage import backends, faults, make
+from tests.storage.make import ASHA, DIRECT, GROUP, PHONE, append, event, member
+
+#: After these, only a load can tell whether the append is stored.
+UNKNOWN = [faults.Fault.LOST, faults.Fault.UNANSWERED, faults.Fault.LATE]
 
 
-@pytest.mark.parametrize("fault", [faults.Fault.LOST, faults.Fault.UNANSWERED, faults.Fault.LATE])
+@pytest.mark.parametrize("fault", UNKNOWN)
 async def test_an_unknown_append_sent_again_is_stored_once(store: interfaces.Store, fault: faults.Fault) -> None:
     await make.devices(store, ASHA, PHONE)
     faulty = faults.FaultyStore(store)
@@ -28,14 +33,37 @@ async def test_an_unknown_append_sent_again_is_stored_once(store: interfaces.Sto
     assert [each.mentions for each in await store.conversations(ASHA, b"", 9)] == [1]
 
 
-@pytest.mark.parametrize("fault", [faults.Fault.LOST, faults.Fault.UNANSWERED])
-async def test_an_owner_that_loads_again_finds_how_it_ended(store: interfaces.Store, fault: faults.Fault) -> None:
+@pytest.mark.parametrize("fault", UNKNOWN)
+async def test_what_a_load_does_not_show_of_an_unknown_append_is_never_seen(
+    store: interfaces.Store, fault: faults.Fault
+) -> None:
     faulty = faults.FaultyStore(store)
     faulty.faults.append(fault)
     assert await make.results(faulty.store, append(DIRECT, 1, event(b"a"))) == [records.Result.UNKNOWN]
-    head = (await faulty.store.load(DIRECT)).head
-    assert head == (1 if fault is faults.Fault.UNANSWERED else 0)
-    await make.stored(faulty.store, append(DIRECT, head + 1, event(b"next")))
+    loaded = await faulty.store.load(DIRECT)
+    shown = [(each.seq, each.data) for each in loaded.tail]
+    assert shown == ([] if fault is faults.Fault.LOST else [(1, b"a")])
+    await make.stored(faulty.store, append(DIRECT, loaded.head + 1, event(b"next"), epoch=loaded.epoch))
+    assert await make.whole(store, DIRECT) == [*shown, (loaded.head + 1, b"next")]
+
+
+async def test_a_loading_owner_is_given_an_epoch_that_fences_those_before_it(
+    backend: backends.Backend, tmp_path: pathlib.Path
+) -> None:
+    """Also in a stream that was never written, and where no earlier owner has written with its own."""
+    earlier = await backend.open(tmp_path)
+    given = [(await earlier.load(stream)).epoch for stream in (DIRECT, GROUP)]
+    await make.stored(earlier, append(DIRECT, 1, event(b"a"), epoch=given[0]))
+    await earlier.close()
+    store = await backend.open(tmp_path)
+    for stream, before in zip((DIRECT, GROUP), given, strict=True):
+        loaded = await store.load(stream)
+        assert loaded.epoch > before
+        await make.stored(store, append(stream, loaded.head + 1, event(b"mine"), epoch=loaded.epoch))
+        late = append(stream, loaded.head + 2, event(b"late"), epoch=before)
+        assert await make.results(store, late) == [records.Result.FENCED]
+        assert (await store.load(stream)).epoch == loaded.epoch
+    await store.close()
 
 
 async def test_a_late_write_of_an_owner_that_lost_its_place_does_not_count(store: interfaces.Store) -> None:

@@ -16,7 +16,7 @@ FAILED = records.Result.FAILED
 
 
 async def test_a_stream_that_was_never_written_loads_as_new(store: interfaces.Store) -> None:
-    assert await store.load(DIRECT) == records.Loaded(DIRECT, 0, 0, 0, 0, 0, {}, [], [])
+    assert await store.load(DIRECT) == records.Loaded(DIRECT, 0, 0, 0, store.node_epoch, 0, {}, [], [])
     assert await store.head(DIRECT) == 0
     assert await store.range(DIRECT, 1, 9, 9, 9) == []
     assert await store.item(DIRECT, 1) is None
@@ -34,7 +34,7 @@ async def test_what_is_stored_is_there_after_opening_again(backend: backends.Bac
     assert again.node_epoch > first.node_epoch
     assert await again.head(DIRECT) == 2
     await again.close()
-    assert (loaded.head, loaded.n, loaded.time, loaded.epoch, loaded.snapshot_seq) == (2, 2, 1_002, 1, 0)
+    assert (loaded.head, loaded.n, loaded.time, loaded.epoch, loaded.snapshot_seq) == (2, 2, 1_002, again.node_epoch, 0)
     assert loaded.parts == {b"p": b"1"}
     assert loaded.tail == [records.Event(1, 1, 1, b"a"), records.Event(2, 1, 1, b"b", 9)]
 

@@ -225,7 +225,7 @@ class Machine(RuleBasedStateMachine):
             assert (loaded.head, loaded.n, loaded.epoch, loaded.snapshot_seq) == (
                 model.head,
                 model.n,
-                model.epoch,
+                max(model.epoch, self.store.node_epoch),
                 model.snapshot_seq,
             )
             assert loaded.tail == model.events[model.snapshot_seq :]
