@@ -20,7 +20,7 @@ from actors.state import reader
 from protocol import codec, codes, messages
 from storage import errors, records
 
-#: Streams a device's position is remembered in without anything unacknowledged, before the oldest are forgotten.
+#: Streams a device's position is remembered in, before those without anything unacknowledged are forgotten.
 MAX_READERS = 1024
 #: Pages of one device that are being read at once: enough to keep a disk busy, and the memory of a resume small. The streams
 #: beyond take turns.
@@ -64,12 +64,13 @@ class Device:
     that it has to reach the head of before it has caught up (None: the store has not said yet); `pages` counts those being
     read, `waiting` the streams that want one, in order."""
 
-    __slots__ = ("id", "looking", "pages", "queries", "readers", "resuming", "sink", "told_caught_up", "waiting", "watching")
+    __slots__ = ("id", "looking", "most_readers", "pages", "queries", "readers", "resuming", "sink", "told_caught_up", "waiting", "watching")
 
     def __init__(self, device: int, sink: Sink) -> None:
         self.id = device
         self.sink = sink
         self.readers: dict[bytes, reader.Reader] | None = None
+        self.most_readers = MAX_READERS
         self.resuming: dict[bytes, int] | None = None
         self.told_caught_up = False
         self.looking = b""
@@ -88,17 +89,19 @@ class Device:
             found = readers[stream] = reader.Reader(position)
             if self.resuming is None:
                 found.live = False  # the store has yet to say whether the device lacks what stands before
-            elif len(readers) > MAX_READERS:
+            elif len(readers) > self.most_readers:
                 self._forget()
         return found
 
     def _forget(self) -> None:
-        """Drop positions that the next event tells anew: nothing unacknowledged, nothing to be read."""
+        """Drop positions that the next event tells anew: nothing unacknowledged, nothing to be read. When there are few of
+        them, look again only when there are twice as many: a device may be behind in any number of streams."""
         readers = self.readers
         assert readers is not None
-        for stream, each in list(readers.items())[: MAX_READERS // 2]:
+        for stream, each in list(readers.items()):
             if each.live and each.acked == each.offered == each.head:
                 del readers[stream]
+        self.most_readers = max(MAX_READERS, 2 * len(readers))
 
 
 class Delivery(Actor):

@@ -32,8 +32,10 @@ class Group(MessagingOwner):
     def __init__(self, services: Services, stream: bytes) -> None:
         super().__init__(services, stream)
         self._telling: timers.Timer | None = None
-        #: What is owed stands in events after the snapshot; a new one ends that it is told at each load.
+        #: What is owed stands in events after the snapshot; a new one ends that it is told at each load. Tried once while this
+        #: owner lives: when the store does not take it, loading and telling again would go round and round.
         self._owed_at_load = False
+        self._has_settled = False
 
     @property
     def state(self) -> group.Group:
@@ -108,8 +110,8 @@ class Group(MessagingOwner):
         if self._telling is not None:
             self._telling.cancel()
             self._telling = None
-        if self._owed_at_load:
-            self._owed_at_load = False
+        if self._owed_at_load and not self._has_settled:
+            self._has_settled = True
             self.write_snapshot()
 
     def _notify(self, user: int, event: events.Event) -> None:

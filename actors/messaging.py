@@ -292,10 +292,19 @@ class MessagingOwner(Owner):
         newest = {each.event.sender: each.seq for each in batch if type(each.event) is events.Message and each.event.sender}
         return [records.Mark(self.stream, user, seq, seq) for user, seq in newest.items()]
 
+    def _turn_away(self, message: Any, error: codes.Error) -> None:
+        if type(message) is Marked and message.rid:
+            self._answer_reader(message, codes.Refused(error, retry_after_ms=RETRY_MS))
+        else:
+            super()._turn_away(message, error)
+
     def _mark(self, message: Marked) -> None:
         state, user = self.state, message.user
         if message.rid and not state.is_member(user):
             self._answer_reader(message, codes.Refused(codes.NOT_ALLOWED))
+            return
+        if message.rid and not state.head:
+            self._answer_reader(message)  # nothing was ever said here, and nothing is to be kept of it
             return
         before = self._marks_of(user)
         if message.rid:

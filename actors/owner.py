@@ -31,7 +31,7 @@ logger = logging.getLogger("actors.owner")
 MAX_HELD = 64
 #: What a client is told to wait when the store does not answer, or its owner's queue is full: a few commits' time.
 RETRY_MS = 500
-#: Seconds after which a store that did not answer is asked again for the state.
+#: Seconds after which a store that did not answer is asked again for the state, and the server's own commands are tried again.
 LOAD_AGAIN_S = 1.0
 
 
@@ -69,12 +69,22 @@ class _LoadAgain:
 
 
 _LOAD_AGAIN = _LoadAgain()
+
+
+class _TryAgain:
+    """Told to oneself: what the store did not take of the server's own commands may go now."""
+
+
+_TRY_AGAIN = _TryAgain()
 #: The token of an empty write: all writes told to the writer before it have ended.
 _BARRIER = object()
 
 
 class Owner(Actor):
-    """`touched` is set by every message and cleared by the sweep: what stays untouched from one sweep to the next may sleep."""
+    """`touched` is set by every message and cleared by the sweep: what stays untouched from one sweep to the next may sleep.
+
+    The server's own commands (device 0) are told once and nobody repeats them: they are never turned away, and tried again
+    (`_again`) until they are stored or refused for good. Many owners are idle: they keep lists, empty ones the smallest."""
 
     mailbox_limit: ClassVar[int] = 4096
 
@@ -84,10 +94,11 @@ class Owner(Actor):
         self.stream = stream
         self.touched = True
         self.loading = True
-        self._stash: deque[Any] = deque()
+        self._stash: list[Any] = []
         self._held: dict[int, deque[log.Command]] = {}
         self._fresh: list[log.Accepted] = []
-        self._under_way: deque[list[log.Accepted]] = deque()
+        self._under_way: list[list[log.Accepted]] = []
+        self._again: list[log.Command] = []
         self._releasing: Sequence[log.Accepted] = ()
         self._looking_up: dict[int, int] = {}
         self._life = 0  # times that the state was loaded
@@ -142,6 +153,16 @@ class Owner(Actor):
         else:
             self._load()
 
+    def on_stop(self) -> None:
+        self._leave_word()
+
+    def _leave_word(self) -> list[log.Accepted]:
+        """Tell who loads this stream next what may be stored and was not released; that is returned."""
+        accepted = [*self._releasing, *self.later()]
+        if accepted:
+            self.services.directory.unreleased.setdefault(self.stream, accepted[0].seq)
+        return accepted
+
     def on_receive(self, message: Any) -> None:
         self.touched = True
         kind = type(message)
@@ -161,6 +182,8 @@ class Owner(Actor):
                 self.answer_again(message.command, message.result)
             elif kind is _LoadAgain:
                 self._load()
+            elif kind is _TryAgain:
+                self._try_again()
             elif self.loading:
                 self._stash_away(message)
             elif kind is log.Command:
@@ -172,7 +195,7 @@ class Owner(Actor):
             raise
 
     def _stash_away(self, message: Any) -> None:
-        if len(self._stash) < self.mailbox_limit:
+        if len(self._stash) < self.mailbox_limit or _is_own(message):
             self._stash.append(message)
         else:
             self._turn_away(message, codes.BUSY)
@@ -186,19 +209,21 @@ class Owner(Actor):
 
     def _abandon(self, failing: Any) -> None:
         """This owner is about to fail while it handles a message: answer everybody who waits, and leave word of what may be
-        stored and was not released."""
-        accepted = [*self._releasing, *self.later()]
-        if accepted:
-            self.services.directory.unreleased.setdefault(self.stream, accepted[0].seq)
-        for each in accepted:
-            self._turn_away(each.command, codes.UNKNOWN)
-        known = {id(each.command) for each in accepted}
+        stored and was not released. The server's own commands go to the next owner, except one that this one failed over."""
+        accepted = self._leave_word()
         cause = failing.command if type(failing) is _Found else failing
-        if id(cause) not in known:
-            self._turn_away(cause, codes.UNKNOWN)
+        lost = [each.command for each in accepted]
+        if not any(command is cause for command in lost):
+            lost.append(cause)
         held = [command for commands in self._held.values() for command in commands]
-        for message in (*held, *self._stash, *self.actor_ref.waiting()):
-            self._turn_away(message, codes.UNAVAILABLE)
+        unheard = [*held, *self._stash, *self.actor_ref.waiting()]
+        for messages, error in ((lost, codes.UNKNOWN), (unheard, codes.UNAVAILABLE)):
+            for message in messages:
+                if not _is_own(message):
+                    self._turn_away(message, error)
+        own = [message for message in (*lost, *unheard, *self._again) if _is_own(message) and message is not cause]
+        for command in own:
+            self.actor_ref.runtime.loop.call_soon(self.services.directory.tell_committed, self.stream, command)
 
     # --- load ---------------------------------------------------------------------------------------------------------
 
@@ -209,9 +234,10 @@ class Owner(Actor):
     def _come_to_life(self, result: records.Loaded | BaseException) -> None:
         if isinstance(result, errors.Unavailable | errors.OutcomeUnknown):
             # The store's trouble, not this owner's: it would not get better by a restart.
-            stash, self._stash = self._stash, deque()
+            stash, self._stash = self._stash, [message for message in self._stash if _is_own(message)]
             for message in stash:
-                self._turn_away(message, codes.UNAVAILABLE)
+                if not _is_own(message):
+                    self._turn_away(message, codes.UNAVAILABLE)
             self.schedule(LOAD_AGAIN_S, _LOAD_AGAIN)
             return
         if isinstance(result, BaseException):
@@ -222,8 +248,11 @@ class Owner(Actor):
         self._life += 1
         self._announce()
         self.loaded()
-        while self._stash and not self.loading:
-            message = self._stash.popleft()
+        stash, self._stash = self._stash, []
+        for at, message in enumerate(stash):
+            if self.loading:
+                self._stash[:0] = stash[at:]
+                break
             if type(message) is log.Command:
                 self._take(message)
             else:
@@ -281,7 +310,7 @@ class Owner(Actor):
         self._count_look_up(command, -1)
         held = self._held.pop(command.device)
         if self.loading:
-            self._stash.extendleft(reversed(held))  # before what the device has sent since
+            self._stash[:0] = held  # before what the device has sent since
             return
         try:
             if found.life == self._life:
@@ -293,7 +322,7 @@ class Owner(Actor):
                     self._held[command.device].extend(held)
                     return
         except BaseException:
-            self._stash.extendleft(reversed(held))  # to be answered
+            self._stash[:0] = held  # to be answered
             raise
 
     def decide(self, command: log.Command, found: Any) -> None:
@@ -326,6 +355,14 @@ class Owner(Actor):
         assert isinstance(command.frame, messages.Change)  # the server's own commands are never repeats
         self.answer(command, messages.Sent(command.frame.rid, result[0].seq, event.n, event.time))
 
+    def _try_again(self) -> None:
+        again, self._again = self._again, []
+        for command in again:
+            if self.loading:
+                self._stash.append(command)
+            else:
+                self._take(command)
+
     # --- flush, release, drop -----------------------------------------------------------------------------------------
 
     def _flush(self) -> None:
@@ -356,7 +393,7 @@ class Owner(Actor):
         self.services.whereis("writer").tell_committed(Persist([self.state.snapshot()], self.actor_ref, None, self._life))
 
     def persisted(self, message: Persisted) -> None:
-        batch = self._releasing = self._under_way.popleft()
+        batch = self._releasing = self._under_way.pop(0)
         outcome = message.outcomes[0]
         failed = [each for each in message.outcomes if each.result is not records.Result.STORED]
         if outcome.result is records.Result.STORED and not self.loading:
@@ -424,6 +461,12 @@ class Owner(Actor):
             self.services.directory.tell_committed(("session", command.user), answer)
 
     def refuse(self, command: log.Command, refused: codes.Refused) -> None:
+        """Say why a command has no effect. One of the server's own, whose time may yet come, is tried again."""
+        if not command.device and refused.error.temporary:
+            if not self._again:
+                self.schedule(LOAD_AGAIN_S, _TRY_AGAIN)
+            self._again.append(command)
+            return
         if isinstance(command.frame, messages.Frame):
             self.services.telemetry.errors[refused.error.symbol] += 1
             self.answer(command, connection.error_frame(command.frame.rid, refused))
@@ -444,6 +487,11 @@ class Owner(Actor):
         """An item as it is now."""
         item = await self.services.store.item(self.stream, seq)
         return None if item is None else as_target(item)
+
+
+def _is_own(message: Any) -> bool:
+    """Whether it is a command of the server itself."""
+    return type(message) is log.Command and not message.device
 
 
 def as_target(item: records.Item) -> log.Target:

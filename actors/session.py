@@ -288,6 +288,8 @@ class Session(delivery.Delivery):
             self._refuse(device, frame.rid, _not_a_stream(error))
         except (MailboxFull, PipesFull):
             self._refuse(device, frame.rid, codes.Refused(codes.BUSY, retry_after_ms=RETRY_MS))
+        except ActorDeadError:  # the owner is being stopped
+            self._refuse(device, frame.rid, codes.Refused(codes.UNAVAILABLE, retry_after_ms=RETRY_MS))
         except Quarantined as error:
             wait_ms = int(error.retry_after_s * 1000) + 1
             self._refuse(device, frame.rid, codes.Refused(codes.UNAVAILABLE, retry_after_ms=wait_ms))
@@ -354,8 +356,7 @@ class Session(delivery.Delivery):
 
     def _watch(self, device: Device, frame: messages.WatchPresence) -> None:
         device.watching = True
-        presence = self._services.whereis("presence")
-        presence.tell_committed(Watch(self._user, device.id, frame.add, frame.drop, frame.rid))
+        self._services.whereis("presence").tell(Watch(self._user, device.id, frame.add, frame.drop, frame.rid))
 
     def _open(self, device: Device, frame: messages.Open) -> None:
         stream = ids.direct_stream(self._user, frame.user)
