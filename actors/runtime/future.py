@@ -2,14 +2,19 @@
 
 It may be settled, awaited and waited for from any thread. Waiting with `get()` is for threads that run no loop; on a
 thread that does it is refused, since the one that would settle the future may be the one that waits.
+
+A future with a get hook (those of `map`, `filter`, `join` and `reduce` have one) is made by its first reader; who reads
+meanwhile waits for that one, and tries for himself if it did not succeed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
@@ -18,6 +23,8 @@ import pykka
 from actors.runtime.errors import BlockingOnLoop
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from pykka._future import GetHookFunc
     from pykka._types import OptExcInfo
 
@@ -46,10 +53,10 @@ _lock = threading.Lock()
 class Future(pykka.Future[T]):
     """A value that an actor will give. Settled once; read as often as one likes."""
 
-    __slots__ = ("_await_hook", "_error", "_get_hook", "_get_hook_result", "_timer", "_value", "_waiters")
+    __slots__ = ("_await_hook", "_error", "_get_hook", "_making", "_timer", "_traceback", "_value", "_waiters")
 
     _get_hook: GetHookFunc[T] | None
-    _get_hook_result: Any
+    _traceback: TracebackType | None  # of the error, as it was when it was set; unset while there is none
 
     def __init__(self) -> None:
         # Pykka's own initialiser is not called: it would add a dict for what the slots hold.
@@ -57,8 +64,8 @@ class Future(pykka.Future[T]):
         self._error: BaseException | None = None
         self._waiters: list[asyncio.Future[None] | threading.Event] | None = None
         self._get_hook = None
-        self._get_hook_result = _UNSET
         self._await_hook: Callable[[], Coroutine[Any, Any, T]] | None = None
+        self._making = False
         self._timer: Cancellable | None = None
 
     def __repr__(self) -> str:
@@ -86,6 +93,8 @@ class Future(pykka.Future[T]):
         with _lock:
             if self._value is not _UNSET or self._error is not None or self._get_hook is not None:
                 return False
+            if error is not None:
+                self._traceback = error.__traceback__  # first: who reads the error needs it, and reads without the lock
             self._value = value
             self._error = error
             waiters = self._waiters
@@ -94,16 +103,7 @@ class Future(pykka.Future[T]):
             self._timer.cancel()
             self._timer = None
         if waiters is not None:
-            running = asyncio._get_running_loop()
-            for waiter in waiters:
-                if isinstance(waiter, threading.Event):
-                    waiter.set()
-                    continue
-                loop = waiter.get_loop()
-                if loop is running:
-                    _release(waiter)
-                elif not loop.is_closed():
-                    loop.call_soon_threadsafe(_release, waiter)
+            _release(waiters)
         return True
 
     def expire_with(self, timer: Cancellable) -> None:
@@ -114,26 +114,35 @@ class Future(pykka.Future[T]):
             self._timer = timer
 
     def set_get_hook(self, func: GetHookFunc[T]) -> None:
-        """Let `func(timeout)` make the value when it is first asked for. Raises InvalidStateError if settled."""
+        """Let `func(timeout)` make the value when it is first asked for; it is called again as long as it raises.
+        Raises InvalidStateError if settled."""
         with _lock:
             if self.done():
                 raise asyncio.InvalidStateError("the future is already settled")
             self._get_hook = func
+            waiters, self._waiters = self._waiters, None
+        _release(waiters or ())
 
     # -- reading
 
     def __await__(self) -> Generator[Any, None, T]:
-        if self._get_hook is not None:
-            if self._get_hook_result is _UNSET:
-                if self._await_hook is not None:
-                    self._get_hook_result = yield from self._await_hook().__await__()
-                else:
-                    self._get_hook_result = self._get_hook(None)
-            return cast(T, self._get_hook_result)
-        if self._value is _UNSET and self._error is None:
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            if self._wait_with(waiter):
-                yield from waiter
+        while self._value is _UNSET and self._error is None:
+            if self._get_hook is not None and self._begin_making():
+                try:
+                    if self._await_hook is not None:
+                        self._value = yield from self._await_hook().__await__()
+                    else:
+                        self._value = self._get_hook(None)
+                finally:
+                    self._end_making()
+            else:
+                waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                if self._wait_with(waiter):
+                    try:
+                        yield from waiter
+                    except BaseException:  # cancelled
+                        self._wait_no_more(waiter)
+                        raise
         return self._result()
 
     __iter__ = __await__
@@ -144,21 +153,41 @@ class Future(pykka.Future[T]):
         Raises Timeout, the exception the actor raised, or BlockingOnLoop on a thread that runs an event loop when
         the value is not there yet.
         """
-        if self._get_hook is not None:
-            if self._get_hook_result is _UNSET:
-                self._get_hook_result = self._get_hook(timeout)
-            return cast(T, self._get_hook_result)
-        if not self.done():
-            refuse_on_loop("wait for an actor's answer")
-            event = threading.Event()
-            if self._wait_with(event) and not event.wait(timeout):
-                raise pykka.Timeout(f"{timeout} seconds")
+        deadline = None if timeout is None else time.monotonic() + timeout
+        left = timeout
+        while not self.done():
+            if self._get_hook is not None and self._begin_making():
+                try:
+                    self._value = self._get_hook(left)
+                finally:
+                    self._end_making()
+            else:
+                refuse_on_loop("wait for an actor's answer")
+                event = threading.Event()
+                if self._wait_with(event) and not event.wait(left):
+                    self._wait_no_more(event)
+                    raise pykka.Timeout(f"{timeout} seconds")
+                left = None if deadline is None else deadline - time.monotonic()
         return self._result()
 
-    def _wait_with(self, waiter: asyncio.Future[None] | threading.Event) -> bool:
-        """Have `waiter` released when settled; False if that has happened already."""
+    def _begin_making(self) -> bool:
+        """Whether this reader is the one to call the get hook now; then it says when it has, by `_end_making`."""
         with _lock:
-            if self._value is not _UNSET or self._error is not None:
+            if self._making or self._value is not _UNSET:
+                return False
+            self._making = True
+        return True
+
+    def _end_making(self) -> None:
+        with _lock:
+            self._making = False
+            waiters, self._waiters = self._waiters, None
+        _release(waiters or ())
+
+    def _wait_with(self, waiter: asyncio.Future[None] | threading.Event) -> bool:
+        """Have `waiter` released when it is worth looking again; False if it is now."""
+        with _lock:
+            if self._value is not _UNSET or self._error is not None or (self._get_hook is not None and not self._making):
                 return False
             if self._waiters is None:
                 self._waiters = [waiter]
@@ -166,10 +195,16 @@ class Future(pykka.Future[T]):
                 self._waiters.append(waiter)
         return True
 
+    def _wait_no_more(self, waiter: asyncio.Future[None] | threading.Event) -> None:
+        with _lock:
+            if self._waiters is not None and waiter in self._waiters:
+                self._waiters.remove(waiter)
+
     def _result(self) -> T:
         error = self._error
         if error is not None:
-            raise error
+            # Each reader's frames would be added to those of all readers before.
+            raise error.with_traceback(self._traceback)
         return cast(T, self._value)
 
     # -- derived futures: as Pykka's, and awaitable
@@ -209,7 +244,19 @@ def _derived(get: Callable[[float | None], M], result: Callable[[], Coroutine[An
     return future
 
 
-def _release(waiter: asyncio.Future[None]) -> None:
+def _release(waiters: Iterable[asyncio.Future[None] | threading.Event]) -> None:
+    running = asyncio._get_running_loop()
+    for waiter in waiters:
+        if isinstance(waiter, threading.Event):
+            waiter.set()
+        elif waiter.get_loop() is running:
+            _wake(waiter)
+        else:
+            with contextlib.suppress(RuntimeError):  # that loop is closed: nobody waits there any more
+                waiter.get_loop().call_soon_threadsafe(_wake, waiter)
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():  # the awaiting task may have been cancelled
         waiter.set_result(None)
 
