@@ -13,6 +13,8 @@ from protocol import codec
 if TYPE_CHECKING:
     from gateway.outbox import Outbox
 
+_log = telemetry.logger("gateway")
+
 #: Part of the limit that the transport may buffer before it says that it is full. At most this, and a quarter of the limit.
 _TRANSPORT_SHARE = 64 * 1024
 #: Room for the header of the array in a WebSocket message of codec.MAX_MESSAGE bytes.
@@ -56,14 +58,21 @@ class Flusher:
         wire = b""
         frames_out = bytes_out = writes = 0
         for outbox in waiting:
-            taken = outbox.take()
-            if taken is None:
+            try:
+                taken = outbox.take()
+                if taken is None:
+                    continue
+                queue, count, plural = taken
+                if count != last_count or queue != last:
+                    wire = join(queue, count, plural)
+                    last, last_count = queue, count
+                outbox.write(wire, now)
+            except Exception:
+                # What was taken of it is lost, so it has to come back; the other outboxes of this flush must not suffer.
+                _log.exception("flush_failed")
+                outbox.abort()
+                last_count = 0
                 continue
-            queue, count, plural = taken
-            if count != last_count or queue != last:
-                wire = join(queue, count, plural)
-                last, last_count = queue, count
-            outbox.write(wire, now)
             frames_out += count
             bytes_out += len(wire)
             writes += 1

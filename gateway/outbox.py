@@ -51,6 +51,10 @@ class Owner(Protocol):
         """The close frame has been written."""
         ...
 
+    def abort(self) -> None:
+        """Cut the connection: something of what it was to get is lost."""
+        ...
+
 
 class Outbox:
     """Implements actors.sink.Sink for one connection."""
@@ -241,6 +245,13 @@ class Outbox:
         self._transport.write(wire)
         if self._refused or self._full:
             self._sink_below()
+
+    def abort(self) -> None:
+        """Something that was taken did not leave."""
+        owner = self._owner
+        self.shut()
+        if owner is not None:
+            owner.abort()
 
     # --- inside -------------------------------------------------------------------------------------------------------
 

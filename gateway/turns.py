@@ -15,6 +15,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+import telemetry
+
+_log = telemetry.logger("gateway")
+
 #: Frames (single commands of a batch, too) handled in one turn: about half a millisecond, until they are through.
 FRAMES_A_TURN = 8
 #: Bytes given to the parser at a time. Small frames cost as much to take apart as to handle: 2 KiB are 16 messages of a line,
@@ -28,11 +32,15 @@ class Waiting(Protocol):
     """A connection with a backlog, or one that was refused."""
 
     def turn(self) -> None:
-        """Handle a bounded part of the backlog, and `add` itself again for the rest. It must not raise."""
+        """Handle a bounded part of the backlog, and `add` itself again for the rest. Who raises is aborted."""
         ...
 
     def resume(self) -> None:
-        """The wait is over."""
+        """The wait is over. Who raises is aborted."""
+        ...
+
+    def abort(self) -> None:
+        """End it: it cannot be relied on any more."""
         ...
 
 
@@ -99,7 +107,12 @@ class Turns:
         """Resume those whose time has come."""
         now = self._clock()
         while self._waits and self._waits[0][0] <= now:
-            heapq.heappop(self._waits)[2].resume()
+            waiting = heapq.heappop(self._waits)[2]
+            try:
+                waiting.resume()
+            except Exception:
+                _log.exception("resume_failed")
+                waiting.abort()
         if self._waits:
             self._set(self._waits[0][0])
 
@@ -111,10 +124,17 @@ class Turns:
 
     def _next(self) -> None:
         queue = self._queue
-        queue[0].turn()  # it stays until it is through: so what is added meanwhile does not start a second round
-        queue.popleft()
-        if queue:
-            self._loop.call_soon(self._next)
+        waiting = queue[0]  # it stays until it is through: so what is added meanwhile does not start a second round
+        try:
+            waiting.turn()
+        except Exception:
+            # Whatever one client's bytes bring about ends that client, and the others get their turns.
+            _log.exception("turn_failed")
+            waiting.abort()
+        finally:
+            queue.popleft()
+            if queue:
+                self._loop.call_soon(self._next)
 
     def _set(self, when: float) -> None:
         if self._timer is not None:

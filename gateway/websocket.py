@@ -125,10 +125,17 @@ class Socket(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of frames, cut anywhere."""
-        hub = self._hub
-        hub.counters.bytes_in += len(data)
+        self._hub.counters.bytes_in += len(data)
         if self._deaf:
             return
+        try:
+            self._received(data)
+        except Exception:
+            hubs.log.exception("receive_failed")
+            self.abort()
+
+    def _received(self, data: bytes) -> None:
+        hub = self._hub
         if self._backlog is not None:
             self._backlog.add(data)
         elif len(data) <= turns.SLICE:
@@ -503,7 +510,9 @@ class Socket(asyncio.Protocol):
         self._close(codes.RESTART, retry_after_ms)
 
     def abort(self) -> None:
-        """Cut TCP, with what is unsent."""
+        """Cut TCP, with what is unsent, and hear nothing more."""
+        self._deaf = True
+        self._backlog = self._reader = None
         if self._transport is not None:
             self._transport.abort()
 

@@ -93,6 +93,9 @@ class Device:
     def closing(self, code: int) -> None:
         self.log.append(code)
 
+    def abort(self) -> None:
+        self.log.append("aborted")
+
     @property
     def got(self) -> list[bytes]:
         """The frames in all that was written."""
@@ -339,3 +342,23 @@ def test_more_frames_in_one_offer_than_a_batch_may_have_are_an_error_of_the_call
     device = Device()
     with pytest.raises(ValueError, match="1025"):
         device.outbox.offer(b"\x90" * 1025, 1025)
+
+
+def test_an_outbox_that_cannot_be_flushed_is_cut_alone_and_the_others_of_the_same_flush_and_later_ones_leave() -> None:
+    loop = Loop()
+    first = Device(loop=loop)
+    others = [Device(sharing=first.flusher, loop=loop) for _ in range(2)]
+
+    def fail(_data: object) -> None:
+        raise RuntimeError("a transport that is broken")
+
+    first.transport.write = fail  # type: ignore[method-assign]
+    for each in (first, *others):
+        each.outbox.offer(frame(1), 1)
+    loop.turn()
+    assert first.log[-1] == "aborted"
+    assert not first.outbox.offer(frame(2), 1)
+    for each in others:
+        each.outbox.offer(frame(2), 1)
+    loop.turn()
+    assert [each.got for each in others] == [[frame(1), frame(2)]] * 2

@@ -282,9 +282,9 @@ async def test_a_frame_over_the_limit_a_nesting_bomb_and_fragments_over_the_limi
 
 async def test_a_message_of_exactly_the_limit_in_fragments_is_read() -> None:
     async with world.running() as node, node.client() as client:
-        sends = [world.send(n, body=b"\xc5" + struct.pack("!H", 16_000) + bytes(16_000)) for n in (1, 2, 3, 4)]
-        room = codec.MAX_MESSAGE - len(codec.batch([*sends, world.send(5, body=b"\xc5\0\0")]))
-        sends.append(world.send(5, body=b"\xc5" + struct.pack("!H", room) + bytes(room)))
+        sends = [world.send(n, body=b"\x92\x03\xc5" + struct.pack("!H", 16_000) + bytes(16_000)) for n in (1, 2, 3, 4)]
+        room = codec.MAX_MESSAGE - len(codec.batch([*sends, world.send(5, body=b"\x92\x03\xc5\0\0")]))
+        sends.append(world.send(5, body=b"\x92\x03\xc5" + struct.pack("!H", room) + bytes(room)))
         batch = codec.batch(sends)
         assert len(batch) == codec.MAX_MESSAGE
         await client.send([batch[:1], batch[1:30_000], batch[30_000:]])
@@ -469,6 +469,34 @@ async def test_a_large_batch_below_the_rate_is_served_whole_in_its_order_and_rea
         assert not node.counters.errors
 
 
+@pytest.mark.parametrize("is_much", [True, False])
+async def test_what_makes_the_node_fail_ends_the_connection_that_sent_it_and_everybody_elses_backlog_goes_on(
+    is_much: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"connection_commands_s": 1e6, "address_commands_s": 1e6}
+    async with world.running(limit_options=options) as node, node.client(1) as bad, node.client(2) as good:
+        decode = codec.decode_client
+
+        def fail(data: bytes) -> messages.ClientFrame:
+            if bytes(data) == world.send(666):
+                raise RecursionError
+            return decode(data)
+
+        monkeypatch.setattr(codec, "decode_client", fail)
+        poison = Frame(BINARY, world.send(666)).serialize(mask=True)
+        harmless = Frame(BINARY, world.send(1)).serialize(mask=True)
+        bad.transport.write(harmless * (100 if is_much else 0) + poison + harmless)
+        assert await closed(bad) == 1006
+        assert node.sessions.detached == [1001]
+        good.transport.write(harmless * 100)
+        await node.sessions.until(
+            lambda: (
+                [message.device for _, message in node.sessions.told if isinstance(message, commands.Command)].count(1002)
+                == 100
+            )
+        )
+
+
 # --- raw bytes --------------------------------------------------------------------------------------------------------
 
 
@@ -559,9 +587,10 @@ def test_no_bytes_after_the_upgrade_raise_out_of_the_protocol_object(data: bytes
 
 
 @settings(max_examples=30)
-@given(st.lists(st.integers(1, 400), max_size=60), st.lists(st.integers(0, 300), min_size=1, max_size=4))
+@given(st.lists(st.integers(1, 400), max_size=60), st.lists(st.integers(1, 300), min_size=1, max_size=4))
 def test_any_cutting_of_a_valid_session_has_the_same_effects(sizes: list[int], bodies: list[int]) -> None:
-    raws = [world.send(n + 1, rid=n + 1, body=b"\xc5" + struct.pack("!H", size) + bytes(size)) for n, size in enumerate(bodies)]
+    opaque = [b"\x92\x03\xc5" + struct.pack("!H", size) + bytes(size) for size in bodies]
+    raws = [world.send(n, rid=n, body=body) for n, body in enumerate(opaque, 1)]
     half = len(raws[-1]) // 2
     wire = b"".join(
         [
