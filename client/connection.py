@@ -22,7 +22,7 @@ import msgspec
 from client import errors, inflow, outflow, own, requests
 from client.backoff import SETTLED_S, Backoff
 from client.updates import Answer, Connected, Disconnected, Effect, End, Notice, Numbered, Retry, StreamEvent, StreamGone
-from protocol import codec, codes, events, messages
+from protocol import codec, codes, events, messages, scan
 
 VERSION = 1
 #: Seconds from the opening handshake to Welcome. The server gives 10 s for Hello, and checking a password takes a moment.
@@ -219,7 +219,7 @@ class Connection:
                     self._sent(frame, effects)
                 else:
                     self._frame(frame, effects, now)
-        except (codec.Problem, codec.TooDeep) as problem:
+        except (codec.Problem, scan.TooBig) as problem:
             raise errors.ProtocolViolation(f"a frame that cannot be read: {problem}") from None
         return effects
 

@@ -2,19 +2,21 @@
 
 A WebSocket message holds one frame or a batch, which is an array of frames; the first byte of the first item tells which.
 Decoding never trusts a length or a depth that the sender claims: msgspec allocates for items that are there, and gives up on
-nesting with RecursionError, which is reported here as TooDeep. What one byte of input can cost is bounded too: an array is
-taken apart item by item only when its header announces few of them.
+nesting with RecursionError, which is reported here as TooBig. What one byte of input can cost is bounded too: an array is
+taken apart item by item only when its header announces few of them, and only what has a type of ours is made into objects;
+the rest, trailing items and bodies of a later kind, is looked at by `protocol.scan` or skipped.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
 
-from protocol import codes, messages
+from protocol import codes, events, messages, scan
 
 #: Bytes of one WebSocket message, fragments joined, in either direction. Room for four bodies of the largest size.
 MAX_MESSAGE = 64 * 1024
@@ -27,14 +29,7 @@ _encoder = msgspec.msgpack.Encoder()
 _client: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(messages.ClientFrame)
 _server: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(messages.ServerFrame)
 _raws = msgspec.msgpack.Decoder(list[msgspec.Raw])
-_any = msgspec.msgpack.Decoder()
 _whole = msgspec.msgpack.Decoder(msgspec.Raw)
-
-#: Levels of arrays and maps in a body, the body itself included. A body is stored and relayed as it is, to programs whose
-#: decoders have limits of their own, so it must not be as deep as this one happens to bear.
-MAX_DEPTH = 16
-#: Every byte that begins no array and no map (msgpack format family): the rest of a body's bytes bounds its levels.
-_SCALARS = bytes(byte for byte in range(256) if not (0x80 <= byte <= 0x9F or 0xDC <= byte <= 0xDF))
 
 #: What decoding raises for bytes that do not fit; text that is no UTF-8 gives UnicodeDecodeError.
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError)
@@ -44,11 +39,10 @@ _FIELDS = {
     for union in (messages.ClientFrame, messages.ServerFrame)
     for kind in union.__args__
 }
-_PATH = re.compile(r"`\$\[(\d+)\]")
-
-
-class TooDeep(Exception):
-    """Nesting beyond what any frame has."""
+#: msgspec's words: where a value stands (the first item, and what is inside of it), and a length that is over or under a limit.
+_PATH = re.compile(r" - at `\$(?:\[(\d+)\])?(.*)`$")
+_LENGTH = re.compile(r"Expected `(str|bytes|array)` of length ([<>])= (\d+)")
+_UNITS = {"str": "characters", "bytes": "bytes", "array": "entries"}
 
 
 class Problem(Exception):
@@ -113,55 +107,56 @@ def _announced(data: bytes) -> int:
 
 
 def split(data: bytes) -> list[msgspec.Raw]:
-    """A batch -> its frames' bytes (views on `data`). Problem, TooDeep."""
-    if not 0 < _announced(data) <= MAX_BATCH:
+    """A batch -> its frames' bytes (views on `data`). Problem, TooBig."""
+    count = _announced(data)
+    if count + 3 > MAX_MESSAGE:  # with the shortest header that announces so many
+        raise scan.TooBig
+    if not 0 < count <= MAX_BATCH:
         raise Problem(0, codes.MALFORMED, f"a batch holds 1 to {MAX_BATCH} frames")
     try:
         return _raws.decode(data)
     except msgspec.MsgspecError as error:
-        raise Problem(0, codes.MALFORMED, f"not a batch: {error}") from None
+        raise _broken(data, 0, error) from None
     except RecursionError:
-        raise TooDeep from None
+        raise scan.TooBig from None
 
 
 def decode_client(data: bytes | msgspec.Raw) -> messages.ClientFrame:
-    """One frame of a client. Problem (with the rid, and the field's name where there is one), TooDeep."""
+    """One frame of a client. Problem (with the rid, and the field's name where there is one), TooBig."""
     try:
         frame: messages.ClientFrame = _client.decode(data)
     except UNREADABLE as error:
         raise _explain(bytes(data), error) from None
     except RecursionError:
-        raise TooDeep from None
+        raise scan.TooBig from None
     if type(frame) is messages.Send or type(frame) is messages.Edit:
         _check_body(frame.rid, frame.body)
     return frame
 
 
 def _check_body(rid: int, body: msgspec.Raw) -> None:
-    """Refuse what must not be relayed: TooDeep, Problem. What the body says is for the stream to decide."""
+    """Refuse what is no body, or must not be relayed: Problem, TooBig. A kind that is not known is the session's to refuse."""
+    data = bytes(body)
+    if len(data) > MAX_BODY:
+        raise Problem(rid, codes.TOO_LONG, f"body: at most {MAX_BODY} bytes")
+    unfit = ""
     try:
-        value = _any.decode(body)
+        if _encoder.encode(events.decode_body(data)) == data:
+            return  # the usual writing of a known body: nothing is in it but what its type says
     except msgspec.MsgspecError as error:
-        raise Problem(rid, codes.MALFORMED, f"body: {_plain(str(error))}") from None
-    except UnicodeDecodeError:
-        raise Problem(rid, codes.MALFORMED, "body: text that is not UTF-8") from None
-    if len(bytes(body).translate(None, _SCALARS)) > MAX_DEPTH and _is_deep(value):
-        raise TooDeep
-
-
-def _is_deep(value: object) -> bool:
-    """Whether arrays and maps nest beyond MAX_DEPTH."""
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        below: list[object] = []
-        for each in level:
-            if type(each) is list or type(each) is tuple:  # a tuple: an array that is the key of a map
-                below += each
-            elif type(each) is dict:
-                below += each
-                below += each.values()
-        level = below
-    return any(type(each) in (list, tuple, dict) for each in level)
+        unfit = str(error)
+    except RecursionError:
+        raise scan.TooBig from None
+    try:
+        scan.check(data, MAX_MESSAGE)
+    except scan.Unfit as error:
+        raise Problem(rid, codes.MALFORMED, f"body: {error}") from None
+    except scan.TooMany:
+        raise Problem(rid, codes.TOO_MANY, f"body: at most {scan.MAX_VALUES} values") from None
+    if unfit and not unfit.startswith("Invalid value"):
+        match = _PATH.search(unfit)
+        place = f"[{match[1]}]{match[2]}" if match is not None and match[1] else ""
+        raise _unfit(rid, f"body{place}", unfit)
 
 
 def decode_server(data: bytes | msgspec.Raw) -> messages.ServerFrame:
@@ -172,7 +167,7 @@ def decode_server(data: bytes | msgspec.Raw) -> messages.ServerFrame:
     except UNREADABLE as error:
         raise _explain(bytes(data), error) from None
     except RecursionError:
-        raise TooDeep from None
+        raise scan.TooBig from None
 
 
 def decode_server_message(data: bytes) -> Iterable[messages.ServerFrame]:
@@ -187,29 +182,48 @@ def decode_server_message(data: bytes) -> Iterable[messages.ServerFrame]:
 
 
 def _explain(data: bytes, error: Exception) -> Problem:
-    """Find out what the general error was about: the frame's number, its rid, the field. TooDeep."""
-    number, rid = _leading(data)
+    """Find out what the general error was about: the frame's number, its rid, the field. TooBig."""
+    number, rid = leading(data)
     try:
         _whole.decode(data)
     except msgspec.MsgspecError as broken:
-        return Problem(rid, codes.MALFORMED, f"not one whole msgpack value: {_plain(str(broken))}")
+        return _broken(data, rid, broken)
     except RecursionError:
-        raise TooDeep from None
+        raise scan.TooBig from None
     if number is None:
         return Problem(rid, codes.MALFORMED, "a frame is an array, and its item 0 the frame number")
     fields = _FIELDS.get(number)
     text = str(error)
-    if fields is None or (text.startswith("Invalid value") and "`$[0]`" in text):
+    match = _PATH.search(text)
+    item = int(match[1]) if match is not None and match[1] else -1
+    if fields is None or (text.startswith("Invalid value") and item == 0):
         return Problem(rid, codes.UNKNOWN_FRAME, f"unknown frame number {number}")
     if isinstance(error, UnicodeDecodeError):
         return Problem(rid, codes.MALFORMED, f"{_not_utf8(data, fields)}: text that is not UTF-8")
-    match = _PATH.search(text)
-    if match is not None and 0 < int(match[1]) <= len(fields):
-        return Problem(rid, codes.MALFORMED, f"{fields[int(match[1]) - 1]}: {_plain(text)}")
+    if match is not None and 0 < item <= len(fields):
+        return _unfit(rid, fields[item - 1] + match[2], text)
     count = _announced(data)
     if count <= len(fields) and "at least length" in text:
         return Problem(rid, codes.MALFORMED, f"{fields[max(count - 1, 0)]}: missing")
     return Problem(rid, codes.MALFORMED, _plain(text))
+
+
+def _broken(data: bytes, rid: int, error: Exception) -> Problem:
+    """What does not end where it should. TooBig if no message is as long as what it announces."""
+    with contextlib.suppress(scan.Unfit, scan.TooMany):
+        scan.check(data, MAX_MESSAGE)
+    return Problem(rid, codes.MALFORMED, f"not one whole msgpack value: {_plain(str(error))}")
+
+
+def _unfit(rid: int, place: str, text: str) -> Problem:
+    """A value that does not fit its type, by msgspec's words. What is only too long, or empty, a person may have typed."""
+    match = _LENGTH.match(text)
+    if match is not None and match[2] == "<":
+        error = codes.TOO_MANY if match[1] == "array" else codes.TOO_LONG
+        return Problem(rid, error, f"{place}: at most {match[3]} {_UNITS[match[1]]}")
+    if match is not None and match[3] == "1":
+        return Problem(rid, codes.EMPTY, f"{place}: empty")
+    return Problem(rid, codes.MALFORMED, f"{place}: {_plain(text)}")
 
 
 def _not_utf8(data: bytes, fields: Sequence[str]) -> str:
@@ -217,15 +231,20 @@ def _not_utf8(data: bytes, fields: Sequence[str]) -> str:
     if _announced(data) <= 2 * len(fields):
         for field, item in zip(fields, _raws.decode(data)[1:], strict=False):
             try:
-                _any.decode(item)
-            except UnicodeDecodeError:
+                scan.check(bytes(item), MAX_MESSAGE)
+            except scan.Unfit:
                 return field
-            except (msgspec.MsgspecError, RecursionError):
+            except (scan.TooBig, scan.TooMany):
                 continue
     return "some field"
 
 
-def _leading(data: bytes) -> tuple[int | None, int]:
+def is_known(number: int | None) -> bool:
+    """Whether a frame has this number, in either direction."""
+    return number in _FIELDS
+
+
+def leading(data: bytes) -> tuple[int | None, int]:
     """Items 0 and 1 as far as they are integers in range (item 1: else 0), read without looking at what follows them."""
     if _announced(data) < 1:
         return None, 0

@@ -16,7 +16,7 @@ from enum import Enum
 
 from msgspec import Raw
 
-from protocol import codec, codes, messages
+from protocol import codec, codes, messages, scan
 
 #: Seconds from the WebSocket handshake to Hello (contract.md: hello within 10 s).
 HELLO_TIMEOUT_S = 10.0
@@ -108,6 +108,9 @@ class Close:
 Effect = Admit | Command | Reply | Close
 
 
+_HELLO = messages.number_of(messages.Hello)
+
+
 class Connection:
     """One connection. `heard` is when the client last sent anything, `spoke` when the server last did, `_asked` when it last
     sent a Heartbeat; all in seconds. Who sends frames sets `spoke`."""
@@ -150,7 +153,7 @@ class Connection:
                 self._one(data, effects)
         except codec.Problem as problem:
             self._complain(problem, effects)
-        except codec.TooDeep:
+        except scan.TooBig:
             effects += self.close(codes.TOO_BIG)
         return effects
 
@@ -160,6 +163,12 @@ class Connection:
 
     def _one(self, data: bytes | Raw, effects: list[Effect]) -> bool:
         """One frame; False when the connection is closed after it."""
+        if self.state is State.HELLO:
+            number, rid = codec.leading(bytes(data))
+            if number != _HELLO and codec.is_known(number):  # a stranger's: not worth reading
+                effects.append(_error(rid, codes.NOT_READY))
+                effects += self.close(codes.PROTOCOL_ORDER)
+                return False
         try:
             frame = codec.decode_client(data)
         except codec.Problem as problem:
@@ -172,10 +181,10 @@ class Connection:
                 effects += self.close(codes.PROTOCOL_ORDER)
             elif type(frame) is not messages.ClientHeartbeat:
                 effects.append(Command(frame, data))
-        elif type(frame) is messages.Hello and self.state is State.HELLO:
-            self._hello(frame, effects)
-        elif self.state is State.ADMITTING and type(frame) is not messages.Hello:
+        elif type(frame) is not messages.Hello:
             self._hold(Command(frame, bytes(data)), effects)
+        elif self.state is State.HELLO:
+            self._hello(frame, effects)
         else:
             effects.append(_error(frame.rid, codes.NOT_READY))
             effects += self.close(codes.PROTOCOL_ORDER)
@@ -205,7 +214,7 @@ class Connection:
 
     def _complain(self, problem: codec.Problem, effects: list[Effect]) -> None:
         effects.append(_error(problem.rid, problem.error, problem.text))
-        if problem.error is codes.UNKNOWN_FRAME:
+        if problem.error is not codes.MALFORMED:
             return
         self._bad += 1
         if self._bad >= MAX_BAD_FRAMES:

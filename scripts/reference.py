@@ -9,7 +9,7 @@ from enum import IntEnum
 
 import msgspec
 
-from protocol import codec, codes, connection, events, ids, messages
+from protocol import codec, codes, connection, events, ids, messages, scan
 from scripts import describe, meanings, vectors
 
 _HOLE = re.compile(r"\{\{([a-z_]+)(?::([a-z_]+))?\}\}")
@@ -187,7 +187,8 @@ def _parts() -> dict[str, Callable[[], str]]:
         "max_batch": lambda: str(codec.MAX_BATCH),
         "max_message": lambda: str(codec.MAX_MESSAGE),
         "max_body": lambda: str(codec.MAX_BODY),
-        "max_depth": lambda: str(codec.MAX_DEPTH),
+        "max_depth": lambda: str(scan.MAX_DEPTH),
+        "max_values": lambda: str(scan.MAX_VALUES),
         "max_held": lambda: str(connection.MAX_HELD),
         "max_held_bytes": lambda: str(connection.MAX_HELD_BYTES),
         "hello_timeout": lambda: f"{connection.HELLO_TIMEOUT_S:g}",

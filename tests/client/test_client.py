@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from client import errors, store
+from client import api, errors, store
 from client.client import Client
 from client.updates import Connected, Disconnected, StreamEvent
 from protocol import codes, events, ids, messages
@@ -208,7 +208,7 @@ async def test_an_unanswered_command_survives_the_program_and_takes_effect_once(
     while not kept.commands.empty():
         kept.commands.get()
     node.deaf = True
-    lost = asha.submit(messages.Send(0, 0, stream, events.NIL))
+    lost = asha.submit(messages.Send(0, 0, stream, api.text_body("lost?")))
     assert await asyncio.to_thread(kept.commands.get) == 1
     await asha.close()
     with pytest.raises(errors.Closed):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from protocol import codec, connection, events, ids
+from protocol import codec, connection, events, ids, scan
 
 
 def decoding_answers(data: bytes) -> None:
@@ -12,7 +12,7 @@ def decoding_answers(data: bytes) -> None:
     for decode in (codec.decode_client, codec.decode_server):
         try:
             frame = decode(data)
-        except (codec.Problem, codec.TooDeep):
+        except (codec.Problem, scan.TooBig):
             continue
         again = codec.encode(frame)
         assert codec.encode(decode(again)) == again
@@ -22,7 +22,7 @@ def splitting_answers(data: bytes) -> None:
     """A batch is refused, or is as long as its parts and their header."""
     try:
         parts = codec.split(data)
-    except (codec.Problem, codec.TooDeep):
+    except (codec.Problem, scan.TooBig):
         return
     assert data.endswith(b"".join(bytes(part) for part in parts))
     assert 0 < len(parts) <= codec.MAX_BATCH

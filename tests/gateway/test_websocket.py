@@ -712,7 +712,7 @@ async def test_answers_over_the_limit_stop_the_reading_of_commands_until_they_ha
 async def test_a_heartbeat_comes_before_clients_give_up_and_routers_forget(heartbeat_s: float, given_up_s: float) -> None:
     clock = world.Clock()
     async with world.running(clock=clock, limit_options={"heartbeat_s": heartbeat_s}) as node:
-        node.gateway.hub.jitter = lambda _least, most: most  # type: ignore[method-assign]
+        node.gateway.hub.jitter = lambda _least, most: most  # type: ignore[assignment,method-assign]
         # The latest of all: due just after a second of the wheel's, and the node looks just before each.
         clock.now += (0.01 - heartbeat_s * (1 + websocket.HEARTBEAT_JITTER)) % 1
         async with node.client() as client:

@@ -110,7 +110,7 @@ def hello(user: int = 1, rid: int = 1) -> bytes:
     return codec.encode(messages.Hello(rid, 1, 1, messages.TokenCredential(user.to_bytes(4, "big") + bytes(12))))
 
 
-def send(counter: int, rid: int = 0, body: bytes = b"\xa2hi") -> bytes:
+def send(counter: int, rid: int = 1, body: bytes = b"\x92\x01\xa2hi") -> bytes:
     return codec.encode(messages.Send(rid, counter, b"d" + bytes(14), msgspec.Raw(body)))
 
 

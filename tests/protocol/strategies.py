@@ -18,13 +18,25 @@ STREAMS = st.one_of(
     st.builds(ids.direct_stream, _ID, _ID), st.builds(ids.group_stream, _ID, _ID), st.builds(ids.account_stream, _ID)
 )
 
-#: Bodies that a server accepts and relays: any plain msgpack of few levels, so later kinds too.
+#: What a later version may put into any place: plain msgpack of few levels.
 VALUES: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(_TEXT) | st.binary(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(_TEXT, max_size=4), inner, max_size=4),
     max_leaves=10,
 )
-BODIES = st.lists(VALUES, min_size=1, max_size=4).map(msgspec.msgpack.encode).map(msgspec.Raw)
+_SOME_TEXT = st.text(_TEXT, max_size=40)
+_HEADS = st.one_of(
+    st.tuples(st.just(1), _SOME_TEXT, st.just(())),
+    st.tuples(st.just(2), st.binary(min_size=1, max_size=40), _SOME_TEXT, st.just(())),
+    st.tuples(st.just(3), st.binary(min_size=1, max_size=40)),
+    st.tuples(st.integers(50, 2**53 - 1)),
+)
+#: Bodies that a server relays: of known kinds and of later ones, with items of a later version or without.
+BODIES = (
+    st.tuples(_HEADS, st.lists(VALUES, max_size=2))
+    .map(lambda parts: msgspec.msgpack.encode([*parts[0], *parts[1]]))
+    .map(msgspec.Raw)
+)
 
 
 def of(kind: inspect.Type) -> st.SearchStrategy[Any]:

@@ -185,6 +185,29 @@ def test_the_third_unreadable_frame_in_a_row_closes(state: State) -> None:
     assert _closes(subject.receive(GARBAGE, 0.0)) == [codes.BAD_FRAMES]
 
 
+def test_nothing_of_a_strangers_command_is_read() -> None:
+    stream = b"d" + bytes(6) + b"\x01" + bytes(6) + b"\x02"
+    for broken in (b"\x92\x01", b"\x92\x32\x81\x90\x01", b"\xdd\xff\xff\xff\xff"):
+        effects = Connection(0.0).receive(b"\x95\x0b\x07\x01\xc4\x0f" + stream + broken, 0.0)
+        assert _errors(effects) == [(7, codes.NOT_READY.number)]
+        assert _closes(effects) == [codes.PROTOCOL_ORDER]
+
+
+def test_what_a_person_typed_too_long_or_left_out_never_closes() -> None:
+    subject = _at(State.OPEN)
+    for title, number in (("x" * 101, codes.TOO_LONG.number), ("", codes.EMPTY.number)):
+        for _ in range(10):
+            assert _errors(subject.receive(msgspec.msgpack.encode([20, 7, 1, title]), 0.0)) == [(7, number)]
+    assert subject.state is State.OPEN
+
+
+def test_the_third_body_of_the_wrong_shape_closes() -> None:
+    subject = _at(State.OPEN)
+    data = msgspec.msgpack.encode([11, 7, 1, b"d" + bytes(14), [1, 5]])
+    assert _errors(subject.receive(data, 0.0) + subject.receive(data, 0.0)) == [(7, codes.MALFORMED.number)] * 2
+    assert _closes(subject.receive(data, 0.0)) == [codes.BAD_FRAMES]
+
+
 def test_a_readable_frame_between_starts_the_count_anew() -> None:
     subject = _at(State.OPEN)
     for _ in range(10):
