@@ -62,9 +62,9 @@ class Conversation(MessagingOwner):
             raise codes.Refused(codes.NOT_ALLOWED)
         marks = []
         for member in state.members():
-            read = state.read.get(member, 0) if member == user or self.shows_read(member) else 0
+            delivered, read = self.stored_marks(member)
             if member == user or not self.hides_receipts(member, user):
-                marks.append(messages.PeerMarks(member, state.delivered.get(member, 0), read))
+                marks.append(messages.PeerMarks(member, delivered, read if member == user else self.shown_read(member)))
         return messages.Opened(query.frame.rid, self.stream, state.head, state.n, state.timer, state.request_for, tuple(marks))
 
     def _may_begin(self, user: int, other: policy.Facts) -> bool:

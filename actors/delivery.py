@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+from actors.commands import Command
 from actors.messages import Advanced, Answer, Deliver, DeliverOwn, Notice
 from actors.runtime.actor import Actor
 from actors.runtime.errors import ActorDeadError, PipesFull
@@ -61,14 +62,28 @@ class _Drained:
 
 class Device:
     """One connected device. `readers` holds where it stands in each stream it was offered something of; `resuming` the streams
-    that it has to reach the head of before it has caught up (None: the store has not said yet); `pages` counts those being
-    read, `waiting` the streams that want one, in order."""
+    that it has to reach the head of before it has caught up (None: the store has not said yet, and its commands are `held`);
+    `pages` counts those being read, `waiting` the streams that want one, in order."""
 
-    __slots__ = ("id", "looking", "most_readers", "pages", "queries", "readers", "resuming", "sink", "told_caught_up", "waiting", "watching")
+    __slots__ = (
+        "held",
+        "id",
+        "looking",
+        "most_readers",
+        "pages",
+        "queries",
+        "readers",
+        "resuming",
+        "sink",
+        "told_caught_up",
+        "waiting",
+        "watching",
+    )
 
     def __init__(self, device: int, sink: Sink) -> None:
         self.id = device
         self.sink = sink
+        self.held: list[Command] | None = None
         self.readers: dict[bytes, reader.Reader] | None = None
         self.most_readers = MAX_READERS
         self.resuming: dict[bytes, int] | None = None
@@ -86,11 +101,11 @@ class Device:
             readers = self.readers = {}
         found = readers.get(stream)
         if found is None:
+            if self.resuming is not None and len(readers) >= self.most_readers:
+                self._forget()
             found = readers[stream] = reader.Reader(position)
             if self.resuming is None:
                 found.live = False  # the store has yet to say whether the device lacks what stands before
-            elif len(readers) > self.most_readers:
-                self._forget()
         return found
 
     def _forget(self) -> None:
@@ -137,6 +152,10 @@ class Delivery(Actor):
         device, behind = message.device, message.behind
         if device not in self.devices:
             return
+        if isinstance(behind, errors.NoSuch):
+            # It was revoked after its token had been checked, and cut off before it was here.
+            device.sink.close(codes.REVOKED.code, codes.REVOKED.text)
+            return
         if isinstance(behind, BaseException):
             if not isinstance(behind, errors.StorageError):
                 raise behind
@@ -148,6 +167,11 @@ class Delivery(Actor):
         for stream in list(device.readers or ()):
             self._read_on(device, stream)
         self._caught_up(device)
+        self.resumed(device)
+
+    def resumed(self, device: Device) -> None:
+        """The store knows the device, and has said what it lacks."""
+        raise NotImplementedError
 
     def _caught_up(self, device: Device) -> None:
         if not device.told_caught_up and device.resuming is not None and not device.resuming:

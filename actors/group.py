@@ -7,10 +7,11 @@ from itertools import groupby
 from typing import Any
 
 from actors.messages import Confirmed, Query
-from actors.messaging import FEW, MessagingOwner
+from actors.messaging import MessagingOwner
 from actors.runtime import timers
 from actors.services import Services
 from actors.state import group, log
+from actors.watermarks import FEW
 from protocol import codes, events, ids, messages
 
 #: Seconds after which account streams that have not confirmed are told again.
@@ -182,9 +183,7 @@ class Group(MessagingOwner):
     def _marks_of_others(self, user: int) -> tuple[messages.PeerMarks, ...]:
         state = self.state
         return tuple(
-            messages.PeerMarks(
-                member, state.delivered.get(member, 0), state.read.get(member, 0) if self.shows_read(member) else 0
-            )
+            messages.PeerMarks(member, self.stored_marks(member)[0], self.shown_read(member))
             for member in state.standing
             if member != user
         )

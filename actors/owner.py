@@ -217,8 +217,8 @@ class Owner(Actor):
             lost.append(cause)
         held = [command for commands in self._held.values() for command in commands]
         unheard = [*held, *self._stash, *self.actor_ref.waiting()]
-        for messages, error in ((lost, codes.UNKNOWN), (unheard, codes.UNAVAILABLE)):
-            for message in messages:
+        for waiting, error in ((lost, codes.UNKNOWN), (unheard, codes.UNAVAILABLE)):
+            for message in waiting:
                 if not _is_own(message):
                     self._turn_away(message, error)
         own = [message for message in (*lost, *unheard, *self._again) if _is_own(message) and message is not cause]

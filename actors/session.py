@@ -41,6 +41,8 @@ GATHER_S = 1.0
 MAX_DELIVERED = 1024
 #: Questions of one device that are being looked up at once; a client asks one page after the other.
 MAX_QUERIES = 8
+#: Commands of a device that wait until the store knows it: as many as a client may send behind its Hello.
+MAX_HELD = 64
 #: Devices of one user that are connected at once. One more is turned away.
 MAX_DEVICES = 32
 #: Seconds' worth of commands that an account may send at once; beyond, it is held to its rate.
@@ -127,9 +129,6 @@ class Session(delivery.Delivery):
             services.clock(),
         )
         sink.reply(codec.encode(welcome))
-        if admission.new_device:
-            event = events.DeviceAdded(0, 0, 0, 0, 0, admission.device, admission.device_name)
-            services.directory.tell_committed(ids.account_stream(self._user), log.Command(self._user, 0, event, 0))
         if self.writing:
             self._to_resume = [*(self._to_resume or ()), device]
         else:
@@ -268,6 +267,9 @@ class Session(delivery.Delivery):
         device = self._device(message.device)
         if device is None:
             return
+        if device.resuming is None:
+            self._hold(device, message)
+            return
         frame = message.frame
         if type(frame) is messages.Ack:
             self._ack(device, frame)
@@ -293,6 +295,20 @@ class Session(delivery.Delivery):
         except Quarantined as error:
             wait_ms = int(error.retry_after_s * 1000) + 1
             self._refuse(device, frame.rid, codes.Refused(codes.UNAVAILABLE, retry_after_ms=wait_ms))
+
+    def _hold(self, device: Device, message: Command) -> None:
+        """Until the store has said that the device (still) exists, and what it lacks."""
+        if device.held is None:
+            device.held = []
+        if len(device.held) < MAX_HELD:
+            device.held.append(message)
+        elif type(message.frame) is not messages.Ack:  # a later one says the same
+            self._refuse(device, message.frame.rid, codes.Refused(codes.BUSY, retry_after_ms=RETRY_MS))
+
+    def resumed(self, device: Device) -> None:
+        held, device.held = device.held, None
+        for message in held or ():
+            self._command(message)
 
     def _pay(self) -> None:
         """Hold the account, all its devices together, to its rate."""

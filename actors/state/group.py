@@ -109,6 +109,9 @@ class Group(messaging.Messaging):
     def owner(self) -> int:
         return next((user for user, standing in self.standing.items() if standing.role is Role.OWNER), 0)
 
+    def came(self, user: int) -> int:
+        return self.standing[user].joined
+
     def may_see(self, user: int, seq: int) -> bool:
         standing = self.standing.get(user)
         return standing is not None and standing.joined <= seq

@@ -174,6 +174,10 @@ class Messaging(log.Log):
         self.check_aside(command.user, now, context)
         return self._react(command, frame, target)
 
+    def came(self, user: int) -> int:
+        """The first seq that a member may read."""
+        return 1
+
     def may_see(self, user: int, seq: int) -> bool:
         """Whether a member may read this seq."""
         return True

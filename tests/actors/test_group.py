@@ -9,8 +9,10 @@ import pytest
 from actors import group as group_actor
 from protocol import codes, events, ids, messages
 from protocol.events import Audience, Privacy, Role
+from storage import errors, records
 from tests.actors.test_owner import Gate
 from tests.actors.world import ASHA, BEN, CARA, DEV, Phone, World, text
+from tests.storage.faults import Fault
 
 
 async def made(asha: Phone, *members: int) -> bytes:
@@ -185,8 +187,6 @@ async def test_account_streams_are_told_until_they_confirm_and_no_longer(world: 
 
 async def test_counts_of_a_large_group_are_right_and_told_once_a_second(world: World) -> None:
     crowd = tuple(range(1000, 1040))
-    from storage import records
-
     for user in crowd:
         await world.disk.create_user(records.User(user, f"u{user}", f"u{user}", "x", None, None, 1))
     asha = await world.known(ASHA)
@@ -203,6 +203,79 @@ async def test_counts_of_a_large_group_are_right_and_told_once_a_second(world: W
     await world.advance(1.0)
     (count,) = asha.all(messages.ReceiptCount)
     assert (count.seq, count.delivered, count.read) == (sent.seq, 10, 4)
+
+
+async def test_a_count_holds_neither_who_hides_what_they_read_nor_who_came_after_the_message(world: World) -> None:
+    crowd = tuple(range(1000, 1040))
+    for user in (*crowd, 1999):
+        await world.disk.create_user(records.User(user, f"u{user}", f"u{user}", "x", None, None, 1))
+    asha = await world.known(ASHA)
+    hider, reader = await world.known(crowd[0]), await world.known(crowd[1])
+    await hider.done(messages.SetPrivacy, Privacy(receipts=False))
+    stream = await made(asha, *crowd)
+    sent = await asha.done(messages.Send, stream, text("hi"))
+    await asha.done(messages.AddMembers, stream, (1999,))
+    for phone in (hider, reader):
+        phone.say(messages.Read, stream, sent.seq)
+    await world.quiet()
+    await world.advance(1.0)
+    count = asha.all(messages.ReceiptCount)[-1]
+    assert (count.seq, count.delivered, count.read) == (sent.seq, 2, 1)
+    info = await asha.ask(messages.Info, stream, sent.seq)
+    assert isinstance(info, messages.MessageInfo)
+    assert (info.read, info.delivered) == ((reader.user,), (hider.user,))
+
+
+async def test_who_hides_what_they_read_from_now_on_stays_where_they_were_seen(world: World) -> None:
+    asha, ben = await world.known(ASHA), await world.known(BEN)
+    stream = await made(asha, BEN)
+    first = await asha.done(messages.Send, stream, text("one"))
+    await ben.ask(messages.Read, stream, first.seq)
+    await ben.done(messages.SetPrivacy, Privacy(receipts=False))
+    second = await asha.done(messages.Send, stream, text("two"))
+    await ben.ask(messages.Read, stream, second.seq)
+    await world.quiet()
+    newest = asha.all(messages.Receipt)[-1]
+    assert (newest.delivered, newest.read) == (second.seq, first.seq)
+
+
+async def test_a_receipt_waits_for_a_store_that_cannot_say_whether_it_may_be_told(world: World) -> None:
+    asha, ben = await world.known(ASHA), await world.known(BEN)
+    stream = await made(asha, BEN)
+    sent = await asha.done(messages.Send, stream, text("one"))
+    await world.quiet()
+    world.services.people._known.pop(BEN)
+    load = world.services.people.load
+
+    async def away(user: int) -> Any:
+        raise errors.Unavailable("injected")
+
+    world.services.people.load = away  # type: ignore[method-assign]
+    await ben.ask(messages.Read, stream, sent.seq)
+    await world.quiet()
+    world.services.people.load = load  # type: ignore[method-assign]
+    await world.advance(2.0)
+    assert [receipt.read for receipt in asha.all(messages.Receipt)][-1] == sent.seq
+    assert 0 not in [receipt.read for receipt in asha.all(messages.Receipt) if receipt.delivered == sent.seq][1:]
+
+
+async def test_a_group_that_cannot_store_what_was_confirmed_does_not_load_in_circles(world: World) -> None:
+    asha = await world.known(ASHA)
+    stream = await made(asha, BEN)
+    await world.sleep()
+    loads = 0
+    load = world.store.inner.load
+
+    async def counts(name: bytes) -> Any:
+        nonlocal loads
+        loads += name == stream
+        return await load(name)
+
+    world.store.load = counts  # type: ignore[attr-defined]
+    world.store.faults.extend([Fault.REFUSED] * 20)
+    await asha.ask(messages.FetchGroup, stream)
+    await world.quiet()
+    assert loads <= 2
 
 
 async def test_join_requests_are_answered_to_who_asked(world: World) -> None:

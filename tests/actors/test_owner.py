@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from actors import session
+from actors.owner import LOAD_AGAIN_S
 from actors.state import log
 from protocol import codes, events, ids, messages
 from storage import errors, records
@@ -204,6 +206,66 @@ async def test_the_servers_own_commands_are_never_turned_away_for_being_many(wor
     await world.until(lambda: user.waiting)
     user.open()
     await world.until(lambda: len(world.actor(stream).state.groups) == 200)
+
+
+@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.LOST])
+async def test_what_the_server_itself_has_to_tell_is_tried_until_it_is_stored(world: World, fault: Fault) -> None:
+    phone, laptop = await world.known(BEN), await world.known(BEN)
+    asha = await world.known(ASHA)
+    sent = await asha.done(messages.Send, S, text("one"))
+    await phone.ask(messages.Read, S, sent.seq)
+    await world.quiet()
+    world.store.faults.append(fault)
+    await world.advance(session.GATHER_S)  # the event of the account is refused, or the cursors written with it are
+    world.store.faults.append(fault)
+    await world.advance(LOAD_AGAIN_S)
+    await world.advance(LOAD_AGAIN_S)
+    await world.advance(LOAD_AGAIN_S)
+    account = ids.account_stream(BEN)
+    read = [event for _, event in laptop.events(account) if isinstance(event, events.OwnRead)]
+    assert [(event.stream, event.seq) for event in read] == [(S, sent.seq)]
+
+
+async def test_what_the_server_itself_has_to_tell_waits_for_a_store_that_is_away(world: World) -> None:
+    ben = await world.known(BEN)
+    account = ids.account_stream(BEN)
+    await world.sleep()
+    assert world.directory.awake(account) is None
+    world.store.away = True
+    world.directory.tell_committed(account, log.Command(BEN, 0, events.TurnedDown(0, 0, 0, 0, 0, S), 0))
+    await world.advance(LOAD_AGAIN_S)
+    world.store.away = False
+    await world.advance(LOAD_AGAIN_S)
+    assert [type(event) for _, event in ben.events(account)] == [events.TurnedDown]
+
+
+async def test_reading_is_refused_with_a_time_while_the_store_is_away(world: World) -> None:
+    ben = await world.known(BEN)
+    world.store.away = True
+    rid = ben.say(messages.Read, S, 1)
+    answer = await ben.answer(rid)
+    assert isinstance(answer, messages.Error)
+    assert (answer.symbol, answer.temporary) == ("unavailable", True)
+
+
+async def test_reading_where_nothing_was_ever_said_keeps_nothing(world: World) -> None:
+    ben = await world.known(BEN)
+    nowhere = direct(BEN, 999)
+    assert isinstance(await ben.ask(messages.Read, nowhere, 1), messages.Done)
+    assert await world.disk.marks(nowhere) == []
+
+
+async def test_what_became_durable_while_the_tree_was_restarted_reaches_who_is_there(world: World) -> None:
+    asha, ben = await world.known(ASHA), await world.known(BEN)
+    await asha.done(messages.Send, S, text("one"))
+    await world.quiet()
+    commits = Commits(world)
+    asha.say(messages.Send, S, text("two"))
+    await world.until(lambda: commits.waiting)
+    assert world.directory.awake(S).stop_now()  # type: ignore[union-attr]
+    commits.open()
+    await asha.ask(messages.Open, BEN)  # whatever wakes it
+    await world.until(lambda: ben.texts(S) == ["one", "two"])
 
 
 class Commits:

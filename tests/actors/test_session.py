@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from actors import session
+from actors import delivery, session
 from actors.commands import Detach
 from actors.messages import CutOff
 from protocol import codes, events, ids, messages
@@ -42,6 +42,25 @@ async def test_a_device_behind_in_very_many_streams_reads_them_in_turns(world: W
         [frame for frame in ben.frames if isinstance(frame, messages.Event | messages.CaughtUp)][-1], messages.CaughtUp
     )
     assert not world.services.telemetry.restarts
+
+
+def test_positions_in_very_many_streams_are_looked_through_a_few_times_and_not_at_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = 0
+
+    def forget(device: delivery.Device) -> None:
+        nonlocal looked
+        looked += 1
+        original(device)
+
+    original = delivery.Device._forget
+    monkeypatch.setattr(delivery.Device, "_forget", forget)
+    device = delivery.Device(1, sink=None)  # type: ignore[arg-type]
+    device.resuming = {}
+    for number in range(8 * delivery.MAX_READERS):
+        device.reader(ids.group_stream(1, number + 1), 0).become_behind(0, 1, None)
+    assert looked <= 4
+    assert device.readers is not None
+    assert len(device.readers) == 8 * delivery.MAX_READERS
 
 
 async def test_pages_of_a_device_that_acknowledges_nothing_stop_at_the_window(world: World) -> None:
@@ -114,6 +133,28 @@ async def test_a_revoked_device_is_cut_off_and_heard_no_more(world: World) -> No
     assert [each.id for each in await world.disk.devices(BEN)] == [phone.device]
     with pytest.raises(errors.NoSuch):
         await world.disk.behind(BEN, laptop.device)
+
+
+async def test_a_device_that_was_revoked_while_it_came_in_is_told_so_and_neither_heard_nor_served(world: World) -> None:
+    asha = await world.known(ASHA)
+    await asha.done(messages.Send, S, text("not for a thief"))
+    thief = world.phone(BEN, 9999)  # its token was checked before the store let go of it
+    thief.say(messages.Send, S, text("from a thief"))
+    await world.until(lambda: thief.closed)
+    assert thief.closed is not None
+    assert thief.closed[0] == codes.REVOKED.code
+    await world.quiet()
+    assert asha.texts(S) == []
+    assert not thief.all(messages.Event)
+
+
+async def test_what_a_device_says_behind_its_hello_is_heard_in_order_once_the_store_knows_it(world: World) -> None:
+    asha = await world.known(ASHA)
+    ben = world.phone(BEN, await world.device(BEN))
+    rids = [ben.say(messages.Send, S, text(str(number))) for number in range(session.MAX_HELD + 1)]
+    answers = [await ben.answer(rid) for rid in rids]
+    assert [type(answer) for answer in answers] == [messages.Sent] * session.MAX_HELD + [messages.Error]
+    await world.until(lambda: asha.texts(S) == [str(number) for number in range(session.MAX_HELD)])
 
 
 async def test_logging_out_cuts_this_device_alone(world: World) -> None:
