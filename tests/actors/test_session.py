@@ -33,7 +33,7 @@ async def spread(world: World, count: int, each: int = 1) -> list[bytes]:
 
 async def test_a_device_behind_in_very_many_streams_reads_them_in_turns(world: World) -> None:
     device = await world.device(BEN)
-    streams = await spread(world, 260, 2)  # more than one actor may have under way at once
+    streams = await spread(world, 600, 2)  # more than one actor may have under way at once
     ben = world.phone(BEN, device)
     await ben.caught_up()
     assert ben.closed is None

@@ -7,11 +7,13 @@ import asyncio
 import contextlib
 import dataclasses
 import pathlib
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, TypeVar
 
 import msgspec
 
+import node
 from actors import directory, services, sweeper, tree
 from actors.commands import Attach, Command, Detach
 from actors.messages import CutOff
@@ -277,6 +279,7 @@ LIMITS = messages.Limits(65536, codec.MAX_BODY, reader.WINDOW_EVENTS, reader.WIN
 @contextlib.asynccontextmanager
 async def living(folder: pathlib.Path, **limits: Any) -> AsyncIterator[World]:
     """A started node with four people who have a password."""
+    sys.setswitchinterval(node.SWITCH_INTERVAL_S)  # a test that turns the loop must not keep the store's threads from theirs
     disk = await sqlite.open_store(folder)
     seconds, telemetry = Seconds(), Telemetry()
     store = FaultyStore(disk)
