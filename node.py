@@ -16,7 +16,7 @@ import config
 import control
 import operations
 import telemetry
-from actors import directory, measured, services, sweeper, tree
+from actors import account, directory, measured, services, sweeper, tree
 from actors.messages import CutOff
 from actors.people import People
 from actors.runtime import pipes
@@ -178,6 +178,7 @@ class Node:
             secrets.token_bytes,
             self.revoked,
             self.telemetry,
+            lambda user, device, name: account.announce(self.directory, user, device, name),
         )
 
     def _services(self) -> services.Services:

@@ -2,25 +2,47 @@
 
 Some commands change the account store as well (name, password, devices). Each such change is idempotent and made first; then
 the event is appended. A crash between leaves a command unanswered; its repeat finds the change made and appends the event.
+What must not wait for a repeat does not: a device that the store let go of is cut off at once, and a name that was taken
+without an event is recorded when the account is loaded.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 from typing import Any
 
 import msgspec
 
-from actors.messages import Confirmed, CutOff, FactsChanged
-from actors.owner import Owner
+from actors.directory import Directory
+from actors.messages import Announce, Confirmed, CutOff, FactsChanged
+from actors.owner import RETRY_MS, Owner
 from actors.services import Services
 from actors.state import account, log
 from auth import names
 from protocol import codes, events, ids, messages
-from storage import errors
+from storage import errors, records
 
+#: Seconds that a log-in waits for its device to be announced. A commit takes milliseconds; whoever waits longer hears
+#: *unknown*, and the repeat finds how it went.
+ANNOUNCE_LIMIT_S = 5.0
 #: Seconds after which a deletion that the store did not take is tried again.
 END_AGAIN_S = 1.0
+
+
+async def announce(directory: Directory, user: int, device: int, name: str) -> None:
+    """Have the user's account record that a device was made; returns when that is stored. Idempotent. codes.Refused:
+    UNAVAILABLE, UNKNOWN.
+
+    To be awaited before the device gets its token: then no device comes in of which the others do not hear, whatever ends
+    between."""
+    told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    if not directory.tell_committed(ids.account_stream(user), Announce(device, name, told)):
+        raise codes.Refused(codes.UNAVAILABLE, retry_after_ms=RETRY_MS)
+    try:
+        await asyncio.wait_for(told, ANNOUNCE_LIMIT_S)
+    except TimeoutError:
+        raise codes.Refused(codes.UNKNOWN, retry_after_ms=RETRY_MS) from None
 
 
 class Account(Owner):
@@ -30,8 +52,10 @@ class Account(Owner):
 
     def __init__(self, services: Services, stream: bytes) -> None:
         super().__init__(services, stream)
-        #: Devices that the account store let go of on a command whose event is not stored: its repeat is no stranger's.
-        self._unrecorded: set[int] = set()
+        #: Who waits for a device to be announced. A list, as most are empty.
+        self._announcing: list[Announce] = []
+        #: A new name was asked for since the state was loaded: the account store may be ahead of it for a moment.
+        self._renaming = False
 
     @property
     def state(self) -> account.Account:
@@ -103,6 +127,7 @@ class Account(Owner):
         await self._meet()
         match frame:
             case messages.Rename():
+                self._renaming = True
                 name = names.prepare(frame.name)
                 try:
                     await services.store.rename(user, name.shown, name.key)
@@ -114,20 +139,30 @@ class Account(Owner):
                 if frame.revoke_others:
                     for device in await services.store.devices(user):
                         if device.id != command.device:
-                            await services.store.revoke_device(user, device.id)
-                            self._cut_off(CutOff(device.id, codes.REVOKED))
+                            await self._let_go(device.id)
             case messages.RenameDevice():
                 await self._require_device(frame.device)
                 await services.store.rename_device(user, frame.device, frame.name)
             case messages.RevokeDevice():
-                if await services.store.revoke_device(user, frame.device):
-                    self._unrecorded.add(frame.device)
-                elif frame.device not in self._unrecorded:
+                # One that the store let go of, and of which nobody was told yet, is a repeat's.
+                if not await self._let_go(frame.device) and frame.device not in self._state.devices:
                     raise codes.Refused(codes.NOT_ALLOWED)
             case messages.DeleteAccount():
                 await services.admitter.confirm_deletion(user, frame.confirmation)
             case _:
                 raise AssertionError(frame)
+
+    async def _let_go(self, device: int) -> bool:
+        """Have the store drop a device, and cut it off before anything else can fail, also when the store cannot tell whether
+        it is gone. False: it had none."""
+        try:
+            gone = await self.services.store.revoke_device(self.user, device)
+        except errors.OutcomeUnknown:
+            self._cut_off(CutOff(device, codes.REVOKED))
+            raise
+        if gone:
+            self._cut_off(CutOff(device, codes.REVOKED))
+        return gone
 
     async def _require_device(self, device: int) -> None:
         if not any(each.id == device for each in await self.services.store.devices(self.user)):
@@ -148,10 +183,34 @@ class Account(Owner):
         self.services.people.put(self.user, self._state.facts)
         self.services.whereis("presence").tell_committed(FactsChanged(self.user, self._state.facts))
 
+    def _announce_device(self, message: Announce) -> None:
+        under_way = any(each.device == message.device for each in self._announcing)
+        if message.device in self._state.devices and not under_way:
+            _done(message)
+            return
+        self._announcing.append(message)
+        if not under_way:
+            event = events.DeviceAdded(0, 0, 0, 0, 0, message.device, message.name)
+            self._take(log.Command(self.user, 0, event, 0))
+
+    def _announced(self, device: int) -> None:
+        for each in self._announcing:
+            if each.device == device:
+                _done(each)
+        self._announcing = [each for each in self._announcing if each.device != device]
+
     def loaded(self) -> None:
+        self._renaming = False
+        self.pipe(self.services.store.user(self.user), _Row)
         people = self.services.people
         if self._state.facts.name and people.knows(self.user) and people.peek(self.user) is not None:
             people.put(self.user, self._state.facts)
+
+    def _compare(self, row: records.User | None) -> None:
+        """What the account store says of the user, as of when the state was loaded or later."""
+        name = self._state.facts.name
+        if row is not None and row.key is not None and name and row.name != name and not self._renaming:
+            self._take(log.Command(self.user, 0, events.Renamed(0, 0, 0, 0, 0, row.name), 0))
 
     def _consequence(self, accepted: log.Accepted) -> None:
         event, frame = accepted.event, accepted.command.frame
@@ -160,8 +219,9 @@ class Account(Owner):
                 self.services.directory.tell_committed(event.stream, Confirmed(self.user, event.seq))
                 if type(event) is events.Joined and self._is_deleted():
                     self._leave(event.stream)  # whoever added the user did not know yet
+            case events.DeviceAdded():
+                self._announced(event.added)
             case events.DeviceRevoked():
-                self._unrecorded.discard(event.revoked)
                 self._cut_off(CutOff(event.revoked, codes.REVOKED))
             case events.PasswordChanged() if event.revoked:
                 self._cut_off(CutOff(0, codes.REVOKED, except_device=accepted.command.device))
@@ -193,7 +253,12 @@ class Account(Owner):
             self._end_account()  # a crash may have come between the event and its consequence
 
     def handle(self, message: Any) -> None:
-        if type(message) is _Ended:
+        if type(message) is Announce:
+            self._announce_device(message)
+        elif type(message) is _Row:
+            if not isinstance(message.result, errors.StorageError):  # else it is compared at the next load
+                self._compare(message.result)
+        elif type(message) is _Ended:
             if isinstance(message.result, errors.StorageError):
                 self.schedule(END_AGAIN_S, _END_AGAIN)
             elif isinstance(message.result, BaseException):
@@ -210,6 +275,22 @@ class Account(Owner):
         if not refused.error.temporary and isinstance(event, events.Joined | events.Parted):
             # Heard of it before, or there is nobody to hear it: the group need not say it again.
             self.services.directory.tell_committed(event.stream, Confirmed(self.user, event.seq))
+        if not refused.error.temporary and isinstance(event, events.DeviceAdded):
+            self._announced(event.added)  # an earlier try of it was stored
+
+
+def _done(message: Announce) -> None:
+    if not message.told.done():  # else nobody waits any more
+        message.told.set_result(None)
+
+
+class _Row:
+    """The user as the account store knows them, or why it does not say."""
+
+    __slots__ = ("result",)
+
+    def __init__(self, result: Any) -> None:
+        self.result = result
 
 
 class _EndAgain:

@@ -6,6 +6,7 @@ Lanes: what a client asked for is told with `tell` and may be refused; everythin
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,6 +55,15 @@ class Confirmed:
 
     user: int
     seq: int
+
+
+@dataclass(slots=True, frozen=True)
+class Announce:
+    """A device was made: the user's other devices are to hear of it. `told` is done once that is stored."""
+
+    device: int
+    name: str
+    told: asyncio.Future[None]
 
 
 @dataclass(slots=True)  # not frozen: made for every message

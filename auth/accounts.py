@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Literal
 from weakref import WeakValueDictionary
 
@@ -31,10 +31,13 @@ REPEATS = 8
 STORE_RETRY = 1000
 DAY = 24 * 3600 * 1000
 
+#: Tells a user's other devices of one that was made: (user, device, its name). May raise codes.Refused.
+Announce = Callable[[int, int, str], Awaitable[None]]
+
 _log = telemetry.logger("auth")
 
 
-@dataclass(slots=True, frozen=True)
+@dataclasses.dataclass(slots=True, frozen=True)
 class Settings:
     """Who may register, the age in ms at which a token gets a successor, and how many ms a reset code holds."""
 
@@ -47,7 +50,8 @@ class Accounts:
     """What can be done to accounts, on one node's event loop.
 
     `clock()` gives ms since the epoch, `random(n)` n random bytes. `revoked(user, device)` is called after a device lost its
-    token for good, so that whoever holds its connection cuts it off. Every method may raise Refused with UNAVAILABLE,
+    token for good, so that whoever holds its connection cuts it off. `announce(user, device, name)` is awaited before a device
+    that a log-in made, or found, gets a token: it tells the user's other devices, once however often it is called. Every method may raise Refused with UNAVAILABLE,
     UNKNOWN (do the same again) or, where a password is involved, BUSY. No text of an exception holds a secret."""
 
     def __init__(
@@ -61,6 +65,7 @@ class Accounts:
         random: Callable[[int], bytes],
         revoked: Callable[[int, int], None] | None = None,
         counts: telemetry.Telemetry | None = None,
+        announce: Announce | None = None,
     ) -> None:
         self._store = accounts
         self._passwords = passwords
@@ -71,6 +76,7 @@ class Accounts:
         self._random = random
         self._revoked = revoked
         self._counts = counts
+        self._announce = announce
         self._locks: WeakValueDictionary[int | str, asyncio.Lock] = WeakValueDictionary()
 
     # --- for the owner of an account ----------------------------------------------------------------------------------
@@ -156,7 +162,8 @@ class Accounts:
             found = await self._store.user_by_key(key)
             user = found.id if found is not None else 0
             async with self._lock(user):
-                if not await self._take_reset(user, code, keep):
+                repeated = not await self._take_reset(user, code, keep)
+                if repeated:
                     await self._require_password(user, prepared)
                 else:
                     await self._store.set_password(user, hashed)
@@ -166,7 +173,7 @@ class Accounts:
         for device in await self._store.devices(user):
             if device.id != kept and await self._store.revoke_device(user, device.id) and self._revoked is not None:
                 self._revoked(user, device.id)
-        return found
+        return found if repeated else dataclasses.replace(found, password=hashed)
 
     async def _take_reset(self, user: int, code: str, request: bytes) -> bool:
         """Use up a reset code. False when this very request has used it already; else Refused(BAD_INVITATION)."""

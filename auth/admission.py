@@ -57,8 +57,9 @@ class Admitter(accounts_.Accounts):
         random: Callable[[int], bytes],
         revoked: Callable[[int, int], None] | None = None,
         counts: telemetry.Telemetry | None = None,
+        announce: accounts_.Announce | None = None,
     ) -> None:
-        super().__init__(accounts, passwords, tokens, attempts, settings, clock, random, revoked, counts)
+        super().__init__(accounts, passwords, tokens, attempts, settings, clock, random, revoked, counts, announce)
         self._issuers = issuers
 
     async def admit(self, hello: messages.Hello, address: str) -> identity.Admission:
@@ -84,15 +85,21 @@ class Admitter(accounts_.Accounts):
                 return await self._with_token(credential.token)
             case messages.PasswordCredential():
                 user = await self._with_password(credential, address)
+                password = names.password(credential.password)
             case messages.RegisterCredential():
                 user = await self._register(credential, address)
+                password = names.password(credential.password)
             case messages.JwtCredential():
-                user = await self._with_jwt(credential)
+                user, password = await self._with_jwt(credential), None
             case messages.ResetCredential():
                 user = await self.set_password_by_reset(
                     credential.name, credential.code, credential.password, credential.request, address
                 )
-        return await self._enter(user, credential.request, credential.device_name)
+                password = names.password(credential.password)
+        admission = await self._enter(user, password, credential.request, credential.device_name)
+        if self._announce is not None:
+            await self._announce(user.id, admission.device, credential.device_name)
+        return admission
 
     # --- a device that was here before --------------------------------------------------------------------------------
 
@@ -209,17 +216,27 @@ class Admitter(accounts_.Accounts):
                 continue
         return names.prepare(f"user-{ending}")
 
-    async def _enter(self, user: records.User, request: bytes, device_name: str) -> identity.Admission:
-        """The device of this request, with a token."""
+    async def _enter(self, user: records.User, password: str | None, request: bytes, device_name: str) -> identity.Admission:
+        """The device of this request, with a token. Refused(BAD_CREDENTIALS) when the password, which was the user's a moment
+        ago, is no longer: whoever changed it also logged out what was there, and this must not come in behind that."""
         now, token = self._clock(), self._tokens.token()
         device = self._tokens.device(user.id, request)
         fresh = self._record(token, user.id, device)
-        await self._store.add_device(records.Device(device, user.id, device_name, now, now), fresh)
-        # Where the device was there before, `add_device` changed nothing, the new token least of all.
-        made = await self._store.find_token(fresh.digest) is not None
-        if not made:
-            await self._store.add_token(self._record(token, user.id, device, successor=True))
-        return identity.Admission(user.id, device, user.name, token, made, device_name)
+        async with self._lock(user.id):
+            await self._require_still(user, password)
+            await self._store.add_device(records.Device(device, user.id, device_name, now, now), fresh)
+            # Where the device was there before, `add_device` changed nothing, the new token least of all.
+            if await self._store.find_token(fresh.digest) is None:
+                await self._store.add_token(self._record(token, user.id, device, successor=True))
+        return identity.Admission(user.id, device, user.name, token)
+
+    async def _require_still(self, user: records.User, password: str | None) -> None:
+        """Another hash may be of the same password: it was hashed anew."""
+        found = await self._store.user(user.id)
+        current = found.password if found is not None else None
+        same = found is not None and found.key is not None and current == user.password
+        if not same and (password is None or not await self._passwords.verify(current, password)):
+            raise codes.Refused(codes.BAD_CREDENTIALS)
 
     def _record(self, token: bytes, user: int, device: int, *, successor: bool = False) -> records.Token:
         return records.Token(tokens_.fingerprint(token), user, device, self._clock(), successor)

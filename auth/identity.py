@@ -7,12 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(slots=True, frozen=True)
 class Admission:
-    """A user and the device that was let in. `token` is b"" unless a new one is to be handed out; `new_device` says that
-    this admission made the device."""
+    """A user and the device that was let in. `token` is b"" unless a new one is to be handed out."""
 
     user: int
     device: int
     name: str
     token: bytes = b""
-    new_device: bool = False
-    device_name: str = ""

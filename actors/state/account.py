@@ -19,12 +19,15 @@ from protocol.messages import Settings
 FACTS = b"a"
 #: Part: the groups that the user is in, {stream: joined}.
 GROUPS = b"g"
+#: Part: the devices that this stream told of, and not of their end.
+DEVICES = b"e"
 #: Parts: `protocol.messages.Settings` of one conversation; its stream id follows.
 SETTINGS_PREFIX = b"c"
 
 _encoder = msgspec.msgpack.Encoder()
 _facts_decoder = msgspec.msgpack.Decoder(Facts)
 _groups_decoder = msgspec.msgpack.Decoder(dict[bytes, int])
+_devices_decoder = msgspec.msgpack.Decoder(set[int])
 _settings_decoder = msgspec.msgpack.Decoder(Settings)
 
 _STARRED = 1
@@ -40,9 +43,10 @@ def decode_settings(part: bytes) -> Settings:
 
 
 class Account(log.Log):
-    """`facts` is what others' decisions need; `settings` the own view of conversations; `groups` those one is in."""
+    """`facts` is what others' decisions need; `settings` the own view of conversations; `groups` those one is in; `devices`
+    those that the user's other devices know of."""
 
-    __slots__ = ("facts", "groups", "rules", "settings", "user")
+    __slots__ = ("devices", "facts", "groups", "rules", "settings", "user")
 
     def __init__(self, stream: bytes, epoch: int, limits: rules.Rules, user: int, name: str) -> None:
         super().__init__(stream, epoch)
@@ -50,6 +54,7 @@ class Account(log.Log):
         self.user = user
         self.facts = Facts(name)
         self.groups: dict[bytes, int] = {}
+        self.devices: frozenset[int] = frozenset()
         self.settings: dict[bytes, Settings] = {}
 
     def propose(self, command: log.Command, now: int, target: log.Target | None, context: object) -> log.Proposal:
@@ -65,6 +70,8 @@ class Account(log.Log):
         if isinstance(event, events.Joined) and self.groups.get(event.stream, 0) >= event.seq:
             raise codes.Refused(codes.NOTHING_CHANGED)
         if isinstance(event, events.Parted) and not 0 < self.groups.get(event.stream, 0) <= event.seq:
+            raise codes.Refused(codes.NOTHING_CHANGED)
+        if isinstance(event, events.DeviceAdded) and event.added in self.devices:
             raise codes.Refused(codes.NOTHING_CHANGED)
         return event
 
@@ -176,6 +183,12 @@ class Account(log.Log):
                 self.groups[event.stream] = event.seq
             case events.Parted():
                 self.groups.pop(event.stream, None)
+            case events.DeviceAdded():
+                self.devices |= {event.added}
+            case events.DeviceRevoked():
+                self.devices -= {event.revoked}
+            case events.PasswordChanged() if event.revoked:
+                self.devices &= {event.device}
             case _:
                 self._set(event)
 
@@ -221,6 +234,8 @@ class Account(log.Log):
                 return [(FACTS, _encoder.encode(self.facts))]
             case events.Joined() | events.Parted():
                 return [(GROUPS, _encoder.encode(self.groups))]
+            case events.DeviceAdded() | events.DeviceRevoked() | events.PasswordChanged():
+                return [(DEVICES, _encoder.encode(sorted(self.devices)))]
             case events.ConversationSet() | events.Cleared() | events.DraftSet() | events.Kept() | events.Hidden():
                 view = self.settings.get(event.stream)
                 return [(SETTINGS_PREFIX + event.stream, None if view is None else _encoder.encode(view))]
@@ -235,6 +250,8 @@ class Account(log.Log):
             self.facts = _facts_decoder.decode(parts[FACTS])
         if GROUPS in parts:
             self.groups = _groups_decoder.decode(parts[GROUPS])
+        if DEVICES in parts:
+            self.devices = frozenset(_devices_decoder.decode(parts[DEVICES]))
         self.settings = {
             key[len(SETTINGS_PREFIX) :]: _settings_decoder.decode(part)
             for key, part in parts.items()

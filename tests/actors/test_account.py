@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import pytest
+
 from actors import account
+from actors.owner import LOAD_AGAIN_S
 from actors.state import log
 from protocol import codes, events, ids, messages
 from protocol.events import Profile
-from storage import errors
-from tests.actors.world import ASHA, BEN, CARA, PASSWORD, World, direct, text
+from storage import errors, records
+from tests.actors.world import ASHA, BEN, CARA, PASSWORD, PEOPLE, World, direct, text
 from tests.storage.faults import Fault
 
 S = direct(ASHA, BEN)
@@ -125,18 +130,97 @@ async def test_a_store_that_is_away_when_an_account_ends_is_asked_again(world: W
     assert asha.closed is not None
 
 
-async def test_a_revocation_that_could_not_be_told_is_told_by_the_same_bytes_and_no_stranger_is_revoked(world: World) -> None:
-    phone, laptop = await world.known(ASHA), await world.known(ASHA)
-    world.store.faults.append(Fault.REFUSED)
+async def entered(world: World, user: int, name: str = "laptop") -> int:
+    """A device that came in by the password; not connected."""
+    credential = messages.PasswordCredential(PEOPLE[user], PASSWORD, name.encode().ljust(16, b"."), name)
+    return (await world.services.admitter.admit(messages.Hello(1, 1, 1, credential), "192.0.2.1")).device
+
+
+def refusing(commit: Callable[..., Any]) -> Callable[..., Any]:
+    """A store that takes no events, whatever else it takes."""
+
+    async def commits(batch: Sequence[records.Write]) -> list[records.Outcome]:
+        if any(isinstance(write, records.Append) for write in batch):
+            return [records.Outcome(records.Result.FAILED, "planted")] * len(batch)
+        found: list[records.Outcome] = await commit(batch)
+        return found
+
+    return commits
+
+
+@pytest.mark.parametrize("again", ["awake", "after a restart"])
+async def test_a_revocation_that_could_not_be_told_is_told_by_the_same_bytes_and_no_stranger_is_revoked(
+    world: World, again: str
+) -> None:
+    phone, laptop = await world.known(ASHA), world.phone(ASHA, await entered(world, ASHA))
+    await laptop.caught_up()
+    commit = world.store.commit
+    world.store.commit = refusing(commit)  # type: ignore[method-assign]
     rid = phone.say(messages.RevokeDevice, laptop.device)
     answer = await phone.answer(rid)
+    world.store.commit = commit  # type: ignore[method-assign]
     assert isinstance(answer, messages.Error)
     assert answer.number == codes.UNAVAILABLE.number
+    assert laptop.closed is not None
+    assert laptop.closed[0] == codes.REVOKED.code
     await world.quiet()
+    if again == "after a restart":
+        await world.sleep()
+        await world.sleep()
+        assert world.directory.awake(MINE) is None
+    phone.frames.clear()
     phone.tell(messages.RevokeDevice(rid, phone.counter, laptop.device))
-    await world.until(lambda: laptop.closed)
+    assert isinstance(await phone.answer(rid), messages.Sent)
+    await world.quiet()
+    assert [event.revoked for event in await world.whole(MINE) if isinstance(event, events.DeviceRevoked)] == [laptop.device]
     assert await phone.refused(messages.RevokeDevice, laptop.device) is codes.NOT_ALLOWED
     assert await phone.refused(messages.RevokeDevice, 4711) is codes.NOT_ALLOWED
+
+
+async def test_a_revocation_of_which_the_store_cannot_tell_cuts_the_device_off_and_can_be_repeated(world: World) -> None:
+    phone, laptop = await world.known(ASHA), world.phone(ASHA, await entered(world, ASHA))
+    await laptop.caught_up()
+    inner = world.store.inner.revoke_device
+
+    async def unknown(*args: Any) -> bool:
+        world.store.revoke_device = inner  # type: ignore[attr-defined]
+        await inner(*args)
+        raise errors.OutcomeUnknown("planted")
+
+    world.store.revoke_device = unknown  # type: ignore[attr-defined]
+    rid = phone.say(messages.RevokeDevice, laptop.device)
+    assert isinstance(await phone.answer(rid), messages.Error)
+    await world.until(lambda: laptop.closed)
+    phone.frames.clear()
+    phone.tell(messages.RevokeDevice(rid, phone.counter, laptop.device))
+    assert isinstance(await phone.answer(rid), messages.Sent)
+
+
+async def test_a_name_that_was_taken_and_not_told_is_told_without_a_repeat(world: World) -> None:
+    asha, laptop = await world.known(ASHA), await world.known(ASHA)
+    await asha.done(messages.SetProfile, Profile("A"))
+    world.store.faults.append(Fault.REFUSED)
+    assert await asha.refused(messages.Rename, "usha") is codes.UNAVAILABLE
+    await world.quiet()
+    assert [event.name for _, event in laptop.events(MINE) if isinstance(event, events.Renamed)] == ["usha"]
+    facts = world.services.people.peek(ASHA)
+    assert facts is not None
+    assert facts.name == "usha"
+
+
+async def test_a_device_that_comes_in_is_announced_once_however_often_its_line_is_cut(world: World) -> None:
+    phone = await world.known(ASHA)
+    first = await entered(world, ASHA)
+    world.store.faults.append(Fault.UNANSWERED)
+    second = asyncio.ensure_future(entered(world, ASHA, "tablet"))
+    await world.quiet()
+    await world.advance(LOAD_AGAIN_S)
+    assert await entered(world, ASHA) == first
+    assert await entered(world, ASHA, "tablet") == await second
+    await world.quiet()
+    added = [event.added for event in await world.whole(MINE) if isinstance(event, events.DeviceAdded)]
+    assert added == [first, await second]
+    assert [event.added for _, event in phone.events(MINE) if isinstance(event, events.DeviceAdded)] == added
 
 
 async def test_the_other_devices_hear_of_one_that_the_server_logged_out(world: World) -> None:

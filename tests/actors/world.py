@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 import node
-from actors import directory, services, sweeper, tree
+from actors import account, directory, services, sweeper, tree
 from actors.commands import Attach, Command, Detach
 from actors.messages import CutOff
 from actors.people import People
@@ -113,8 +113,8 @@ class Phone:
         if self.on_drained is not None:
             self.on_drained()
 
-    def attach(self, **admission: Any) -> None:
-        admitted = Admission(self.user, self.device, PEOPLE.get(self.user, "x"), **admission)
+    def attach(self) -> None:
+        admitted = Admission(self.user, self.device, PEOPLE.get(self.user, "x"))
         self.world.directory.tell(("session", self.user), Attach(admitted, self, 1, 1))
 
     def leave(self) -> None:
@@ -305,6 +305,7 @@ async def living(folder: pathlib.Path, **limits: Any) -> AsyncIterator[World]:
         clock,
         lambda count: bytes(count),
         revoked,
+        announce=lambda user, device, name: account.announce(planted.directory, user, device, name),
     )
 
     def whereis(name: str) -> ActorRef[Any]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 import structlog
 
-from auth import accounts, passwords
+from auth import accounts, passwords, tokens
 from protocol import codes, messages
 from storage import errors
 from storage.sqlite import store
@@ -21,12 +22,11 @@ from tests.auth import world
 async def test_whoever_registers_comes_back_with_the_token(door: world.Door) -> None:
     first = await door.register("Asha")
     assert first.name == "Asha"
-    assert first.new_device
-    assert first.device_name == "phone"
+    assert door.announced == [(first.user, first.device, "phone")]
     again = await door.token(first.token)
     assert (again.user, again.device, again.name) == (first.user, first.device, "Asha")
     assert again.token == b""
-    assert not again.new_device
+    assert len(door.announced) == 1
 
 
 async def test_a_token_costs_two_reads_and_no_write(door: world.Door) -> None:
@@ -87,7 +87,7 @@ async def test_a_log_in_makes_another_device(door: world.Door) -> None:
     first = await door.register()
     second = await door.login("ASHA")
     assert second.user == first.user
-    assert second.new_device
+    assert door.announced[-1] == (second.user, second.device, "laptop")
     assert sorted(await door.devices(first.user)) == sorted([first.device, second.device])
 
 
@@ -97,7 +97,6 @@ async def test_a_repeated_log_in_finds_its_device_and_gets_a_token_that_works(do
     first = await door.login(again=request)
     repeat = await door.login(again=request)
     assert repeat.device == first.device
-    assert not repeat.new_device
     assert repeat.token != first.token
     assert len(await door.devices(first.user)) == 2
     assert (await door.token(first.token)).device == first.device
@@ -109,8 +108,8 @@ async def test_the_same_log_in_twice_at_once_gives_two_answers_with_one_device(d
     request = world.request()
     first, second = await asyncio.gather(door.login(again=request), door.login(again=request))
     assert first.device == second.device
-    assert {first.new_device, second.new_device} == {True, False}
-    old, new = (first, second) if first.new_device else (second, first)
+    record = await door.store.find_token(tokens.fingerprint(first.token))
+    old, new = (second, first) if record.successor else (first, second)
     assert (await door.token(old.token)).device == old.device
     assert (await door.token(new.token)).device == old.device
 
@@ -235,9 +234,58 @@ async def test_a_password_changed_during_a_log_in_is_not_set_back(
         return await real(password)
 
     monkeypatch.setattr(dearer.passwords, "hash", hash_slowly)
-    await dearer.login()
+    with world.refused(codes.BAD_CREDENTIALS):
+        await dearer.login()
     assert (await door.user(user)).password == changed
     dearer.passwords.close()
+
+
+@pytest.mark.parametrize("how", ["change", "reset"])
+async def test_no_log_in_with_the_old_password_comes_in_behind_a_new_one(door: world.Door, how: str) -> None:
+    first = await door.register()
+    real = door.passwords.verify
+
+    async def verify_long(hashed: str | None, password: str) -> bool:
+        found = await real(hashed, password)
+        door.passwords.verify = real  # type: ignore[method-assign]
+        if how == "change":
+            await door.admitter.change_password(first.user, world.PASSWORD, "another horse")
+        else:
+            await door.reset(await door.admitter.issue_reset("asha"))
+        return found
+
+    door.passwords.verify = verify_long  # type: ignore[method-assign]
+    before = len(door.announced)
+    with world.refused(codes.BAD_CREDENTIALS):
+        await door.login()
+    devices = await door.devices(first.user)
+    assert len(devices) == 1
+    assert [device for _, device, _ in door.announced[before:]] == ([] if how == "change" else devices)
+
+
+async def test_a_log_in_whose_password_was_hashed_anew_meanwhile_comes_in(door: world.Door) -> None:
+    first = await door.register()
+    real = door.passwords.verify
+
+    async def verify_long(hashed: str | None, password: str) -> bool:
+        found = await real(hashed, password)
+        door.passwords.verify = real  # type: ignore[method-assign]
+        await door.store.set_password(first.user, await door.passwords.hash(world.PASSWORD))
+        return found
+
+    door.passwords.verify = verify_long  # type: ignore[method-assign]
+    assert (await door.login()).user == first.user
+
+
+async def test_a_device_gets_no_token_before_the_others_can_hear_of_it(door: world.Door) -> None:
+    await door.register()
+    request = world.request()
+    door.admitter._announce = announce = AsyncMock(side_effect=codes.Refused(codes.UNAVAILABLE))
+    with world.refused(codes.UNAVAILABLE):
+        await door.login(again=request)
+    announce.side_effect = None
+    found = await door.login(again=request)
+    announce.assert_awaited_with(found.user, found.device, "laptop")
 
 
 # --- registration -----------------------------------------------------------------------------------------------------
@@ -247,7 +295,7 @@ async def test_a_repeated_registration_finds_account_and_device_of_the_first(doo
     request = world.request()
     first = await door.register("Asha", again=request)
     repeat = await door.register("asha", again=request)
-    assert (repeat.user, repeat.device, repeat.new_device) == (first.user, first.device, False)
+    assert (repeat.user, repeat.device) == (first.user, first.device)
     assert (await door.token(repeat.token)).user == first.user
 
 
@@ -356,7 +404,7 @@ async def test_a_registration_whose_outcome_was_unknown_is_found_by_its_repeat(d
 async def test_a_user_of_an_issuer_has_an_account_at_first_sight_and_the_same_one_ever_after(door: world.Door) -> None:
     first = await door.jwt(preferred_username="Ben")
     assert first.name == "Ben"
-    assert first.new_device
+    assert door.announced == [(first.user, first.device, "web")]
     again = await door.jwt(preferred_username="Renamed")
     assert (again.user, again.name) == (first.user, "Ben")
     assert again.device != first.device
@@ -368,7 +416,6 @@ async def test_a_repeated_log_in_by_jwt_finds_its_device(door: world.Door) -> No
     request = world.request()
     first, repeat = await asyncio.gather(door.jwt(again=request), door.jwt(again=request))
     assert (first.user, first.device) == (repeat.user, repeat.device)
-    assert {first.new_device, repeat.new_device} == {True, False}
 
 
 async def test_a_proposed_name_that_is_taken_gets_an_ending_and_never_the_other_account(door: world.Door) -> None:
@@ -416,7 +463,7 @@ async def test_a_repeated_reset_finds_its_device_although_the_code_is_used_up(do
     code, request = await door.admitter.issue_reset("asha"), world.request()
     first = await door.reset(code, again=request)
     repeat = await door.reset(code, again=request)
-    assert (repeat.user, repeat.device, repeat.new_device) == (user, first.device, False)
+    assert (repeat.user, repeat.device) == (user, first.device)
     assert (user, first.device) not in door.revoked
     assert (await door.token(first.token)).user == user
     assert (await door.token(repeat.token)).user == user

@@ -84,6 +84,7 @@ class Door:
         self.passwords.verified = []
         self.tokens = tokens.Tokens(SECRET)
         self.revoked: list[tuple[int, int]] = []
+        self.announced: list[tuple[int, int, str]] = []
         self.attempts = attempts.Attempts(PER_ACCOUNT, PER_ADDRESS, WINDOW)
         self.settings = settings
         self.admitter = self.make()
@@ -100,7 +101,11 @@ class Door:
             secrets.token_bytes,
             lambda user, device: self.revoked.append((user, device)),
             self.counts,
+            self.announce,
         )
+
+    async def announce(self, user: int, device: int, name: str) -> None:
+        self.announced.append((user, device, name))
 
     async def knock(self, credential: messages.Credential, address: str = HOME) -> identity.Admission:
         return await self.admitter.admit(messages.Hello(1, 1, 1, credential), address)
