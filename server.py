@@ -23,7 +23,7 @@ import settings
 import telemetry
 from gateway import tls
 from storage import errors
-from storage.sqlite import backup, doctor, folder
+from storage.sqlite import backup, doctor
 from storage.sqlite.connection import FILE as DATABASE
 
 DONE = 0
@@ -485,11 +485,7 @@ def examine(options: argparse.Namespace) -> int:
     if path.is_file():
         findings = doctor.examine(path, _progress("reading"))
     elif path.is_dir():
-        lock = folder.Lock(path)
-        try:
-            findings = doctor.doctor(path, _progress("reading"))
-        finally:
-            lock.release()
+        findings = doctor.doctor(path, _progress("reading"))
     else:
         raise Refusal(f"{path} does not exist")
     for each in findings:

@@ -58,12 +58,33 @@ Connection = sqlite3.Connection
 Error = sqlite3.Error
 
 
+def log_of(database: pathlib.Path) -> pathlib.Path:
+    """The write-ahead log of a database file."""
+    return database.with_name(f"{database.name}-wal")
+
+
 def connect(path: pathlib.Path, cache_kib: int, *, read_only: bool = False) -> Connection:
     """A connection in autocommit mode (transactions are begun by hand), usable from the one thread it is given to."""
+    return _set_up(path.absolute().as_uri(), cache_kib, read_only)
+
+
+def look(path: pathlib.Path) -> Connection:
+    """A connection that leaves every file as it is: it may be the last one to close without copying the log home, and stand
+    beside a running node. Of a file without a log it takes that nobody writes: a copy, or a folder that was closed."""
+    how = "mode=ro" if log_of(path).exists() else "immutable=1"
+    return _set_up(f"{path.absolute().as_uri()}?{how}", READER_CACHE_KIB, True)
+
+
+def _set_up(uri: str, cache_kib: int, read_only: bool) -> Connection:
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         raise errors.Unavailable(f"SQLite {sqlite3.sqlite_version} is too old; 3.37 or newer is needed")
     conn = sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS, timeout=BUSY_MS / 1000
+        uri,
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=STATEMENTS,
+        timeout=BUSY_MS / 1000,
     )
     try:
         conn.execute("PRAGMA secure_delete = ON")

@@ -1,7 +1,7 @@
 """`doctor`: read everything, believe nothing, change nothing.
 
-It works on a stopped node's folder and beside a running node alike: it reads one snapshot. Damage in one stream does not keep
-it from looking at the next.
+No file is written, and what the log of a killed node holds is read where it stands. Damage in one stream does not keep it from
+looking at the next.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from storage import errors, records
-from storage.sqlite import connection, feed, folder
+from storage.sqlite import connection, feed, folder, wal
 
 #: done and total, in streams.
 Progress = Callable[[int, int], None]
@@ -33,18 +33,28 @@ class Finding:
 
 
 def doctor(path: pathlib.Path, progress: Progress = lambda _done, _total: None) -> list[Finding]:
-    """Everything that is wrong with the store in the folder `path`; an empty list: nothing. Blocks; run it off the loop."""
+    """Everything that is wrong with the store in the folder `path` of a stopped node; an empty list: nothing. Blocks; run it
+    off the loop. Raises Unavailable when there is no store, or a node runs on it."""
     file = path / connection.FILE
     if not file.exists():
-        return [Finding(str(path), f"there is no {connection.FILE}")]
-    return examine(file, progress)
+        raise errors.Unavailable(f"there is no {connection.FILE} in {path}")
+    lock = folder.Lock(path, make=False)
+    try:
+        return [*_guarded("log", _log(file)), *examine(file, progress)]
+    finally:
+        lock.release()
+
+
+def _log(file: pathlib.Path) -> Iterator[Finding]:
+    if lost := wal.acknowledged_beyond(file):
+        yield Finding(connection.log_of(file).name, f"{lost} or more acknowledged transactions in it cannot be read")
 
 
 def examine(file: pathlib.Path, progress: Progress = lambda _done, _total: None) -> list[Finding]:
-    """As `doctor`, for a database file (a backup, say)."""
+    """As `doctor`, for a database file: a backup, or that of a running node. It reads one snapshot."""
     findings: list[Finding] = []
     try:
-        conn = connection.connect(file, connection.READER_CACHE_KIB, read_only=True)
+        conn = connection.look(file)
     except connection.Error as error:
         return [Finding(file.name, str(connection.translate(error)))]
     try:

@@ -7,7 +7,7 @@ import os
 import pathlib
 
 from storage import errors
-from storage.sqlite import connection, feed, migrations, rows
+from storage.sqlite import connection, feed, migrations, rows, wal
 
 LOCK = "lock"
 
@@ -18,10 +18,17 @@ TAIL_EVENTS = 4_096
 class Lock:
     """The exclusive right to a data folder, held until `release` or the death of the process (flock(2))."""
 
-    def __init__(self, folder: pathlib.Path) -> None:
-        """Take the lock; Unavailable when another node has it. Makes the folder, for its owner's eyes only."""
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def __init__(self, folder: pathlib.Path, make: bool = True) -> None:
+        """Take the lock; Unavailable when another node has it. Makes the folder, for its owner's eyes only; with `make` false
+        nothing is made, and a folder without a lock, where no node ever ran, is not locked."""
+        self._descriptor = -1
+        if make:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        elif (folder / LOCK).exists():
+            self._descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+        else:
+            return
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -38,11 +45,13 @@ class Lock:
 def open_database(folder: pathlib.Path) -> connection.Connection:
     """The writer's connection to the folder's database, made or brought up to date if need be.
 
-    Raises Damaged for a file that is no Kith database, one from a newer program, or one whose tail does not hold together."""
+    Raises Damaged for a file that is no Kith database, one from a newer program, or one whose log or newest events do not hold
+    together."""
     path = folder / connection.FILE
-    if not path.exists():
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     try:
+        wal.check(path)
+        if not path.exists():
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         conn = connection.connect(path, connection.WRITER_CACHE_KIB)
     except connection.Error as error:
         raise connection.translate(error) from error

@@ -45,12 +45,6 @@ class FaultyStore:
             self._late.append(batch)
         return [records.Outcome(records.Result.UNKNOWN, "injected")] * len(batch)
 
-    async def load(self, stream: bytes) -> records.Loaded:
-        if self.away:
-            raise errors.Unavailable("injected")
-        await self._arrive()
-        return await self.inner.load(stream)
-
     async def _arrive(self) -> None:
         late, self._late = self._late, []
         for batch in late:
@@ -75,6 +69,8 @@ class FaultyStore:
         async def call(*args: Any) -> Any:
             if self.away and name != "close":
                 raise errors.Unavailable("injected")
+            if name == "load":
+                await self._arrive()
             return await method(*args)
 
         return call
