@@ -148,7 +148,10 @@ class Account:
             case "ConversationSet":
                 own |= {key: event.fields[key] for key in ("pinned", "muted_until", "archived")}
             case "Cleared":
-                own |= {"cleared": event.upto, "deleted": event.deleted}
+                upto = max(event.upto, own["cleared"])
+                own |= {"cleared": upto, "deleted": event.deleted}
+                own["kept"] = {seq: marks for seq, marks in own["kept"].items() if seq > upto}
+                own["hidden"] = [seq for seq in own["hidden"] if seq > upto]
             case "DraftSet":
                 own |= {"draft": event.text, "draft_reply_to": event.reply_to}
             case "Kept":

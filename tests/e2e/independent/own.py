@@ -89,6 +89,28 @@ def _of(command: Record, sent: Record, timer: int, asked: dict[int, int]) -> tup
     return _SAME_FIELDS[command.kind], fields
 
 
+def is_join(event: Record) -> bool:
+    """Whether it is an own Join, of which the answer does not say whether one is in or has only asked."""
+    return event.kind == "MemberJoined" and not event.user
+
+
+def lets_in(event: Record, user: int) -> bool:
+    """Whether it makes this user a member: what a reader of a group may jump to."""
+    came = {"MembersAdded": "users", "MemberJoined": "user"}.get(event.kind)
+    return event.kind == "GroupCreated" or (came is not None and user in _users(event, came))
+
+
+def keeps_out(event: Record, user: int) -> bool:
+    """Whether this user, to whom it is shown, is no member after it."""
+    gone = {"MemberRemoved": "user", "MemberLeft": "sender", "JoinRequested": "sender"}.get(event.kind)
+    return gone is not None and user in _users(event, gone)
+
+
+def _users(event: Record, key: str) -> list[int]:
+    found = event.fields[key]
+    return found if isinstance(found, list) else [found]
+
+
 def changes_state(name: str) -> bool:
     """Whether a command carries a counter."""
     return "counter" in COMMANDS.by_name[name].fields

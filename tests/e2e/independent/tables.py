@@ -71,7 +71,8 @@ class Table:
         missing = [field for field in shape.fields if field not in values and field not in shape.defaults]
         if missing:
             raise ValueError(f"{shape.name} without {missing}: {array}")
-        return Record(shape.name, shape.defaults | values, tuple(array[1 + len(shape.fields) :]))
+        whole = shape.defaults | values
+        return Record(shape.name, {field: whole[field] for field in shape.fields}, tuple(array[1 + len(shape.fields) :]))
 
     def write(self, name: str, values: dict[str, Any]) -> list[Any]:
         """The array of a record, all defaults written out. Raises TypeError for a field too many or too few."""
@@ -232,7 +233,8 @@ ROWS = Table(
     0 Permissions send=1 add=2 edit=2
     1 Profile display="" about="" picture=""
     2 Privacy last_seen=1 profile=1 receipts=True write=1 requests=True add_to_groups=1
-    3 Limits frame body window_events window_bytes commands_per_s burst unanswered group_members subscriptions edit_window_s questions=8
+    3 Limits frame body window_events window_bytes commands_per_s burst unanswered group_members subscriptions \
+        edit_window_s questions=8
     4 PeerMarks user delivered read
     5 Member user role joined
     6 Invite invite code uses used expires_at approval

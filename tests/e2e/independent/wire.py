@@ -13,6 +13,13 @@ SUBPROTOCOL = "kith.v1.msgpack"
 LARGEST_MESSAGE = 1 << 20
 """Bytes that a client accepts in one WebSocket message."""
 
+LARGEST_SENT = 65_536
+"""Bytes of one WebSocket message to the server."""
+FRAMES_A_BATCH = 4096
+BATCH_HEADER = 5
+HELD_FRAMES, HELD_BYTES = 64, 65_536
+"""Frames, and their bytes, that may be sent between Hello and Welcome."""
+
 MEMBER, ADMIN, OWNER = 1, 2, 3
 URGENT, SILENT, EPHEMERAL, REQUEST = 1, 2, 4, 8
 EVERYONE, CONTACTS, NOBODY = 1, 2, 3
@@ -27,6 +34,19 @@ def pack(value: Any) -> bytes:
 def unpack(data: bytes) -> Any:
     """One msgpack value; raises ValueError where it is none."""
     return msgpack.unpackb(data, raw=False, strict_map_key=False)
+
+
+def messages(frames: list[bytes]) -> list[bytes]:
+    """Encoded frames in as few messages as the limits allow."""
+    found: list[list[bytes]] = []
+    size = LARGEST_SENT
+    for frame in frames:
+        size += len(frame)
+        if size > LARGEST_SENT - BATCH_HEADER or len(found[-1]) == FRAMES_A_BATCH:
+            found.append([])
+            size = len(frame)
+        found[-1].append(frame)
+    return [batch(each) for each in found]
 
 
 def batch(frames: list[bytes]) -> bytes:
