@@ -101,7 +101,8 @@ class Presence(Actor):
         for user in added:
             watched[user] = False
             self._watchers.setdefault(user, set()).add(watcher)
-        self._answer(watcher, messages.Done(message.rid))
+        if message.rid:
+            self._answer(watcher, messages.Done(message.rid))
         for user in added:
             self._show(user, [watcher])
 

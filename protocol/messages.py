@@ -33,6 +33,8 @@ from protocol.events import (
 __all__ = ["Audience", "Permissions", "Privacy", "Profile", "Role"]
 
 Rid = Annotated[int, Meta(ge=0, le=2**53 - 1, description="request id chosen by the client; 0: none")]
+#: Of what is answered by more than an error: with 0, which every frame that is no answer has, nobody could tell whose it is.
+AnsweredRid = Annotated[int, Meta(ge=1, le=2**53 - 1, description="request id chosen by the client, quoted in the answer")]
 Counter = Annotated[int, Meta(ge=0, le=2**53 - 1, description="rises strictly per device; at least 1")]
 UserName = Annotated[str, Meta(min_length=1, max_length=64)]
 Password = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -53,7 +55,14 @@ class Frame(Struct, array_like=True):
 class Change(Frame):
     """What all state-changing commands have in common."""
 
+    rid: AnsweredRid
     counter: Counter
+
+
+class Question(Frame):
+    """What all that is asked has in common."""
+
+    rid: AnsweredRid
 
 
 # --- credentials (inside Hello) ---------------------------------------------------------------------------------------
@@ -147,8 +156,8 @@ class Look(Frame, tag=6):
 
 
 class WatchPresence(Frame, tag=7):
-    """Subscribe to the presence of `add`, unsubscribe from `drop`. At most 256 users a device. Answered with Done, and with
-    a Presence for every user of `add` that one may see."""
+    """Subscribe to the presence of `add`, unsubscribe from `drop`. At most 256 users a device. Answered with Done if rid is not
+    0, and with a Presence for every user of `add` that one may see."""
 
     add: Users = ()
     drop: Users = ()
@@ -157,7 +166,7 @@ class WatchPresence(Frame, tag=7):
 # --- client -> server: messages ---------------------------------------------------------------------------------------
 
 
-class Open(Frame, tag=10):
+class Open(Question, tag=10):
     """Look up the direct conversation with `user` (oneself: the note to self). Answered with Opened."""
 
     user: Id
@@ -218,7 +227,7 @@ class AcceptRequest(Change, tag=17):
     stream: StreamId
 
 
-class Info(Frame, tag=18):
+class Info(Question, tag=18):
     """Who has and who read message `target`. For its sender. Answered with MessageInfo."""
 
     stream: StreamId
@@ -310,13 +319,13 @@ class Unban(Change, tag=31):
     user: Id
 
 
-class FetchGroup(Frame, tag=32):
+class FetchGroup(Question, tag=32):
     """Answered with GroupState."""
 
     stream: StreamId
 
 
-class FetchMembers(Frame, tag=33):
+class FetchMembers(Question, tag=33):
     """Members in order of user id, beginning after `after`. Answered with MembersPage."""
 
     stream: StreamId
@@ -324,7 +333,7 @@ class FetchMembers(Frame, tag=33):
     limit: Limit = 256
 
 
-class FetchGroupAdmin(Frame, tag=34):
+class FetchGroupAdmin(Question, tag=34):
     """Invite links, join requests and bans, for who may add members. Answered with GroupAdmin."""
 
     stream: StreamId
@@ -429,18 +438,18 @@ class DeleteAccount(Change, tag=54):
     confirmation: Password
 
 
-class FetchAccount(Frame, tag=60):
+class FetchAccount(Question, tag=60):
     """Answered with AccountState, Contacts frames, and PageEnd."""
 
 
-class FetchConversations(Frame, tag=61):
+class FetchConversations(Question, tag=61):
     """The conversation list in order of stream id, after `after`. Answered with Conversation frames and PageEnd."""
 
     after: Annotated[bytes, Meta(max_length=15)] = b""
     limit: Limit = 100
 
 
-class FetchHistory(Frame, tag=62):
+class FetchHistory(Question, tag=62):
     """Messages and group changes in their current state, from seq `start` on, towards the past or the future. `start` 0: from
     the newest, or towards the future from the oldest. Answered with HistoryItem and Gone frames and PageEnd."""
 
@@ -450,20 +459,20 @@ class FetchHistory(Frame, tag=62):
     limit: Limit = 50
 
 
-class FetchProfiles(Frame, tag=63):
+class FetchProfiles(Question, tag=63):
     """Answered with Profiles: those of `users` that exist and that one may see."""
 
     users: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=256)]
 
 
-class FindUsers(Frame, tag=64):
+class FindUsers(Question, tag=64):
     """Users whose name begins with `prefix`. Answered with Profiles."""
 
     prefix: Annotated[str, Meta(min_length=1, max_length=64)]
     limit: Annotated[int, Meta(ge=1, le=50)] = 20
 
 
-class Export(Frame, tag=65):
+class Export(Question, tag=65):
     """One's own data, piece by piece: ask with `cursor` b"" and then with each PageEnd's `next`. Answered with ExportPart
     frames and PageEnd."""
 

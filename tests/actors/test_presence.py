@@ -33,6 +33,17 @@ async def test_a_change_is_told_once_after_it_has_settled(world: World) -> None:
     assert seen(asha, BEN)[-1] == (False, left)
 
 
+async def test_who_gives_no_request_id_is_shown_whom_it_watches_and_told_nothing_but_errors(world: World) -> None:
+    asha = await world.known(ASHA)
+    asha.tell(messages.WatchPresence(0, (BEN,)))
+    await world.quiet()
+    assert seen(asha, BEN) == [(False, 0)]
+    assert not asha.all(messages.Done)
+    asha.tell(messages.WatchPresence(0, tuple(range(1000, 2000))))
+    await world.quiet()
+    assert [each.number for each in asha.all(messages.Error)] == [codes.TOO_MANY.number]
+
+
 @pytest.mark.parametrize("blocker", [ASHA, BEN])
 async def test_a_block_hides_both_ways(world: World, blocker: int) -> None:
     asha, ben = await world.known(ASHA), await world.known(BEN)

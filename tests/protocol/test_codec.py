@@ -240,6 +240,23 @@ def test_a_length_that_a_person_may_have_typed_is_refused_by_the_name_of_its_lim
     assert (problem.rid, problem.error, problem.text) == (7, error, text)
 
 
+@pytest.mark.parametrize("frame", describe.CLIENT_FRAMES, ids=lambda each: each.__name__)
+def test_what_is_answered_by_more_than_an_error_needs_a_request_id(frame: type[msgspec.Struct]) -> None:
+    """An answer with 0 could not be told from a frame that is none, so that a Sent would be a hole in its stream."""
+    items = msgspec.msgpack.decode(_pack(vectors.build(frame, "typical")), type=list[msgspec.Raw])
+    data = _pack([items[0], 0, *items[2:]])
+    if issubclass(frame, messages.Change | messages.Question):
+        problem = _problem(data)
+        assert (problem.rid, problem.error) == (0, codes.MALFORMED)
+        assert problem.text.startswith("rid: ")
+    else:
+        assert frame.__name__ in _MAY_BE_WITHOUT_ANSWER
+        codec.decode_client(data)
+
+
+_MAY_BE_WITHOUT_ANSWER = {"Hello", "ClientHeartbeat", "Ack", "Read", "Typing", "Look", "WatchPresence", "Logout"}
+
+
 def test_what_is_too_short_to_be_an_id_is_the_programs_fault() -> None:
     assert _problem(_pack([18, 7, b"d", 1])).error is codes.MALFORMED
     assert _problem(_pack([1, 7, 1, 1, [1, b"token"]])).error is codes.MALFORMED
