@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
 from tests.e2e.independent import own, wire
 from tests.e2e.independent.inbox import Applied, Inbox
-from tests.e2e.independent.line import Line, Refused
+from tests.e2e.independent.line import Line, Lost, Refused
 from tests.e2e.independent.tables import COMMANDS, Record, row
 
 ACKS_PER_FRAME = 256
@@ -50,6 +51,7 @@ class Client(Line):
         self.welcome = Record("none", {})
         self.looked_at: bytes | None = None
         self.watched: set[int] = set()
+        self._repeats: set[asyncio.Task[None]] = set()
         self._is_caught_up = False
 
     @property
@@ -78,6 +80,13 @@ class Client(Line):
         self._is_caught_up = False
         self.inbox.connecting()
         await super().open()
+
+    async def close(self) -> None:
+        """End the connection; what is not answered is repeated on the next one."""
+        for task in self._repeats:
+            task.cancel()
+        self._repeats.clear()
+        await super().close()
 
     async def hello(self, credential: list[Any], *, lowest: int = 1, highest: int = 1) -> Record:
         """Say who it is, on an open connection; the Welcome. Raises Refused."""
@@ -221,8 +230,17 @@ class Client(Line):
                     command, record, self.user, self.device, self.timers.get(stream, 0), self.asked.get(stream, {})
                 )
                 self.inbox.sent(stream, record.seq, event)
+            case "Error" if record.temporary and record.rid in self.memory.commands and not self.is_asked(record.rid):
+                self._repeats.add(asyncio.create_task(self._repeat(record)))
             case "Done" | "Error" if not record.fields.get("temporary"):
                 self.memory.commands.pop(record.rid, None)
+
+    async def _repeat(self, error: Record) -> None:
+        """The same bytes again, for a command that nobody waits for any more."""
+        await asyncio.sleep((error.retry_after_ms or 500) / 1000)  # what the answer asks for
+        if error.rid in self.memory.commands and self.close_code is None:
+            with suppress(Lost):
+                await self.send_bytes(self.memory.commands[error.rid][1])
 
     async def after_message(self) -> None:
         """Acknowledge what has moved, and once more what came twice; answer a heartbeat with anything."""

@@ -184,6 +184,10 @@ class Line:
         elif record.kind == "PageEnd" or (question.name not in IN_PAGES and record.kind != "Presence"):
             question.answer.set_result(question.parts)
 
+    def is_asked(self, rid: int) -> bool:
+        """Whether somebody waits for this answer."""
+        return rid in self._questions
+
     def settle(self, rid: int, record: Record) -> None:
         """Answer a question by what came instead of its answer."""
         question = self._questions.get(rid)
