@@ -51,6 +51,9 @@ MAX_FILES = 1_048_576
 #: messages a second, and a quarter off the 99th percentile.
 SWITCH_INTERVAL_S = 0.0005
 
+#: Days beyond dead_device_days that streams remember a silent device's counters: clocks, and a sweep that came late.
+FORGETTING_DAYS = 10
+
 logger = telemetry.logger("node")
 
 
@@ -189,7 +192,11 @@ class Node:
             people=People(self.store),
             admitter=self.admitter,
             telemetry=self.telemetry,
-            rules=rules.Rules(edit_window=limits.edit_window_s * 1000, group_members=limits.group_members),
+            rules=rules.Rules(
+                edit_window=limits.edit_window_s * 1000,
+                group_members=limits.group_members,
+                windows_kept=(self.settings.retention.dead_device_days + FORGETTING_DAYS) * accounts.DAY,
+            ),
             limits=messages.Limits(
                 limits.frame_bytes,
                 codec.MAX_BODY,

@@ -67,7 +67,7 @@ class Account(Owner):
 
     def renew(self) -> None:
         services = self.services
-        self._state = account.Account(self.stream, services.store.node_epoch, services.rules, self.user, "")
+        self._state = account.Account(self.stream, services.rules, self.user, "")
 
     def audience(self) -> list[int]:
         return [self.user]

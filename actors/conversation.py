@@ -22,7 +22,7 @@ class Conversation(MessagingOwner):
         return self._state
 
     def renew(self) -> None:
-        self._state = direct.Direct(self.stream, self.services.store.node_epoch, self.services.rules)
+        self._state = direct.Direct(self.stream, self.services.rules)
 
     def strangers(self, command: log.Command) -> Sequence[int]:
         return self._strangers()

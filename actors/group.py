@@ -43,7 +43,7 @@ class Group(MessagingOwner):
         return self._state
 
     def renew(self) -> None:
-        self._state = group.Group(self.stream, self.services.store.node_epoch, self.services.rules)
+        self._state = group.Group(self.stream, self.services.rules)
 
     def loaded(self) -> None:
         super().loaded()

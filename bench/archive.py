@@ -32,7 +32,7 @@ class Past:
         self._others = (one, other)
         self.stream = people.stream_of(one, other)
         self.head = 0
-        self._state = direct.Direct(self.stream, EPOCH, rules.Rules())
+        self._state = direct.Direct(self.stream, rules.Rules())
 
     def say(self, count: int, start: int, sender: int | None = None, snapshots: bool = False) -> Iterator[records.Append]:
         """`count` more messages, the first at `start` (ms since the epoch), by turns or all by `sender` (0 or 1)."""

@@ -46,11 +46,10 @@ class Account(log.Log):
     """`facts` is what others' decisions need; `settings` the own view of conversations; `groups` those one is in; `devices`
     those that the user's other devices know of."""
 
-    __slots__ = ("devices", "facts", "groups", "rules", "settings", "user")
+    __slots__ = ("devices", "facts", "groups", "settings", "user")
 
-    def __init__(self, stream: bytes, epoch: int, limits: rules.Rules, user: int, name: str) -> None:
-        super().__init__(stream, epoch)
-        self.rules = limits
+    def __init__(self, stream: bytes, limits: rules.Rules, user: int, name: str) -> None:
+        super().__init__(stream, limits)
         self.user = user
         self.facts = Facts(name)
         self.groups: dict[bytes, int] = {}

@@ -46,8 +46,8 @@ class Direct(messaging.Messaging):
 
     __slots__ = ("accepted", "parties", "requester", "requests")
 
-    def __init__(self, stream: bytes, epoch: int, limits: rules.Rules) -> None:
-        super().__init__(stream, epoch, limits)
+    def __init__(self, stream: bytes, limits: rules.Rules) -> None:
+        super().__init__(stream, limits)
         self.parties = ids.parties(stream)
         self.accepted: set[int] = set()
         self.requests = 0

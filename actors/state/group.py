@@ -81,8 +81,8 @@ class Group(messaging.Messaging):
         "title",
     )
 
-    def __init__(self, stream: bytes, epoch: int, limits: rules.Rules) -> None:
-        super().__init__(stream, epoch, limits)
+    def __init__(self, stream: bytes, limits: rules.Rules) -> None:
+        super().__init__(stream, limits)
         self.title = self.description = self.picture = ""
         self.permissions = Permissions()
         self.standing: dict[int, Standing] = {}

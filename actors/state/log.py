@@ -11,6 +11,8 @@ Provisional events are never undone one by one: when an append fails, the owner 
 
 A device's memory (`Window`) is its last 64 accepted counters. A device sends at most 63 commands to a stream beyond its
 oldest unanswered one, so whatever it may still repeat is in there; what lies below the lowest of a full window was answered.
+A window is forgotten long after its last use: a device that was silent for so long is itself forgotten, and one that was not
+has repeated what it had to.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import Any
 
 import msgspec
 
+from actors.state import rules
 from protocol import codes, events, messages
 from storage import records
 
@@ -35,15 +38,17 @@ Entry = tuple[int, int]  # (seq, digest)
 Row = tuple[int, int, int]  # (counter, seq, digest), as stored
 
 _encoder = msgspec.msgpack.Encoder()
-_window_decoder = msgspec.msgpack.Decoder(list[Row])
+_window_decoder = msgspec.msgpack.Decoder(tuple[int, list[Row]])
 
 
 class Window:
-    """Which of one device's counters this stream has accepted, newest 64 by counter: {counter: (seq, digest)}, ascending."""
+    """Which of one device's counters this stream has accepted, newest 64 by counter: {counter: (seq, digest)}, ascending.
+    `time` is that of the newest event (ms)."""
 
-    __slots__ = ("entries", "highest")
+    __slots__ = ("entries", "highest", "time")
 
-    def __init__(self, rows: Iterable[Row] = ()) -> None:
+    def __init__(self, time: int = 0, rows: Iterable[Row] = ()) -> None:
+        self.time = time
         self.entries: dict[int, Entry] = {counter: (seq, digest) for counter, seq, digest in sorted(rows)}
         self.highest = next(reversed(self.entries), 0)
 
@@ -54,7 +59,8 @@ class Window:
         """Whether a counter that is not in the window must have been answered long ago."""
         return counter < self.highest and len(self.entries) >= WINDOW and counter < next(iter(self.entries))
 
-    def add(self, counter: int, seq: int, digest: int) -> None:
+    def add(self, counter: int, seq: int, digest: int, time: int) -> None:
+        self.time = time
         entries = self.entries
         entries[counter] = (seq, digest)
         if counter > self.highest:
@@ -151,15 +157,29 @@ Decision = Accepted | Repeat | Waiting
 
 
 class Log:
-    """State of one stream. `head`, `n`, `time` include what is provisional; `durable` is the last seq known to be stored.
+    """State of one stream. `head`, `n`, `time` include what is provisional; `durable` is the last seq known to be stored;
+    `epoch` is what its owner appends with, from `load` on.
 
     `targets` holds the items touched by events that are not durable yet, for commands that refer to them meanwhile."""
 
-    __slots__ = ("_changed_windows", "durable", "epoch", "head", "n", "snapshot_seq", "stream", "targets", "time", "windows")
+    __slots__ = (
+        "_changed_windows",
+        "durable",
+        "epoch",
+        "head",
+        "n",
+        "rules",
+        "snapshot_seq",
+        "stream",
+        "targets",
+        "time",
+        "windows",
+    )
 
-    def __init__(self, stream: bytes, epoch: int) -> None:
+    def __init__(self, stream: bytes, limits: rules.Rules) -> None:
         self.stream = stream
-        self.epoch = epoch
+        self.rules = limits
+        self.epoch = 0
         self.head = 0
         self.durable = 0
         self.n = 0
@@ -244,7 +264,7 @@ class Log:
         accepted = Accepted(seq, event.n, time, event, data, command, records.NewEvent(kind, data, expires_at, command.digest))
         accepted.members = self.memberships(seq, event)
         if command.device:
-            self._remember(command.device, command.frame.counter, seq, command.digest)
+            self._remember(command.device, command.frame.counter, seq, command.digest, time)
         self._advance(seq, event)
         accepted.parts.extend(self.changed_parts(event))
         if proposal.mentions:
@@ -256,11 +276,11 @@ class Log:
             accepted.erase = [records.Erasure(erased, events.redact) for erased in proposal.erase]
         return accepted
 
-    def _remember(self, device: int, counter: int, seq: int, digest: int) -> None:
+    def _remember(self, device: int, counter: int, seq: int, digest: int, time: int) -> None:
         window = self.windows.get(device)
         if window is None:
             window = self.windows[device] = Window()
-        window.add(counter, seq, digest)
+        window.add(counter, seq, digest, time)
         self._changed_windows.add(device)
 
     def _advance(self, seq: int, event: events.Event) -> None:
@@ -290,24 +310,30 @@ class Log:
     def snapshot(self) -> records.Append:
         """An append that stores the state as of head. It is valid only if everything before it is stored."""
         parts = self.snapshot_parts()
+        forgotten = self.time - self.rules.windows_kept
+        for device in [device for device, window in self.windows.items() if window.time < forgotten]:
+            del self.windows[device]
+            self._changed_windows.add(device)
         for device in self._changed_windows:
-            key = WINDOW_PREFIX + device.to_bytes(7, "big")
-            parts.append((key, _encoder.encode(self.windows[device].rows())))
+            window = self.windows.get(device)
+            part = None if window is None else _encoder.encode((window.time, window.rows()))
+            parts.append((WINDOW_PREFIX + device.to_bytes(7, "big"), part))
         self._changed_windows.clear()
         self.snapshot_seq = self.head
         return records.Append(self.stream, self.epoch, self.head + 1, self.n, self.time, parts=parts, snapshot_seq=self.head)
 
     def load(self, loaded: records.Loaded) -> None:
         """Become what the store holds: the snapshot, then every event after it."""
+        self.epoch = loaded.epoch
         self.restore(loaded.parts)
-        for key, rows in loaded.parts.items():
+        for key, part in loaded.parts.items():
             if key.startswith(WINDOW_PREFIX):
-                self.windows[int.from_bytes(key[1:], "big")] = Window(_window_decoder.decode(rows))
+                self.windows[int.from_bytes(key[1:], "big")] = Window(*_window_decoder.decode(part))
         self.snapshot_seq = loaded.snapshot_seq
         for row in loaded.tail:
             event = events.decode(row.data)
             if event.device:
-                self._remember(event.device, event.counter, row.seq, row.digest)
+                self._remember(event.device, event.counter, row.seq, row.digest, event.time)
             self._advance(row.seq, event)
         self.head = self.durable = loaded.head
         self.n = loaded.n

@@ -65,11 +65,10 @@ class Messaging(log.Log):
 
     `last_sent` maps who wrote to their newest message: who is to hear of receipts. After a load it may name too much."""
 
-    __slots__ = ("delivered", "last_sent", "read", "rules", "timer")
+    __slots__ = ("delivered", "last_sent", "read", "timer")
 
-    def __init__(self, stream: bytes, epoch: int, limits: rules.Rules) -> None:
-        super().__init__(stream, epoch)
-        self.rules = limits
+    def __init__(self, stream: bytes, limits: rules.Rules) -> None:
+        super().__init__(stream, limits)
         self.timer = 0
         self.delivered: dict[int, int] = {}
         self.read: dict[int, int] = {}

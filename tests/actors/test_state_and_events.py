@@ -77,7 +77,7 @@ async def test_a_group_before_and_events_since_make_the_group_after(world: World
     await asha.done(messages.CreateGroup, "g", (BEN,))
     stream = ids.group_stream(asha.device, asha.counter)
     await world.quiet()
-    state = group.Group(stream, 1, rules.Rules())
+    state = group.Group(stream, rules.Rules())
     for seq, event in [(1, (await world.whole(stream))[0])]:
         state.applied(seq, event)
     changes: list[tuple[Phone, Any, tuple[Any, ...]]] = [
@@ -147,7 +147,7 @@ async def test_an_account_before_and_events_since_make_the_account_after(world: 
     for kind, fields in changes:
         await asha.done(kind, *fields)
     await world.quiet()
-    state = account.Account(mine, 1, rules.Rules(), ASHA, "asha")
+    state = account.Account(mine, rules.Rules(), ASHA, "asha")
     received = witness.events(mine)
     assert [seq for seq, _ in received] == list(range(1, len(await world.whole(mine)) + 1))
     for seq, event in received:

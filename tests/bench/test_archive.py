@@ -33,7 +33,7 @@ async def test_a_past_is_found_sound_by_the_doctor_and_loads_as_the_log_machine_
     opened = await store.open_store(tmp_path, readers=1)
     try:
         loaded = await opened.load(past.stream)
-        state = direct.Direct(past.stream, 2, rules.Rules())
+        state = direct.Direct(past.stream, rules.Rules())
         state.load(loaded)
         assert (state.head, state.n, state.accepted) == (605, 605, {ONE.user, OTHER.user})
         assert len(loaded.tail) <= archive.CHUNK

@@ -25,8 +25,8 @@ LIMITS = rules.Rules(contacts=2, blocked=2, kept=2, hidden=4, settings=3)
 EVER = 2**53 - 1
 
 
-def make(epoch: int) -> account.Account:
-    return account.Account(STREAM, epoch, LIMITS, ME, "asha")
+def make() -> account.Account:
+    return account.Account(STREAM, LIMITS, ME, "asha")
 
 
 def mine() -> Host[account.Account]:
@@ -316,7 +316,7 @@ def own_state(state: account.Account) -> Any:
 
 @given(st.lists(EVENTS, max_size=12), EVENTS)
 def test_applying_an_event_twice_is_applying_it_once(before: list[events.Event], event: events.Event) -> None:
-    state = make(1)
+    state = make()
     for seq, each in enumerate([*before, event], 1):
         state.applied(seq, each)
     once = own_state(state)
@@ -326,7 +326,7 @@ def test_applying_an_event_twice_is_applying_it_once(before: list[events.Event],
 
 @given(st.lists(EVENTS, max_size=16), st.integers(0, 16))
 def test_a_tail_over_parts_that_are_newer_than_its_snapshot_gives_the_same_state(history: list[events.Event], cut: int) -> None:
-    state = make(1)
+    state = make()
     parts: dict[bytes, bytes] = {}
     for seq, event in enumerate(history, 1):
         state.applied(seq, event)
@@ -336,6 +336,6 @@ def test_a_tail_over_parts_that_are_newer_than_its_snapshot_gives_the_same_state
                 parts[key] = part
     rows = [records.Event(seq, events.kind_of(event), 1, events.encode(event)) for seq, event in enumerate(history, 1)]
     cut = min(cut, len(rows))
-    rebuilt = make(2)
+    rebuilt = make()
     rebuilt.load(records.Loaded(STREAM, len(rows), 0, 1, 1, cut, parts, rows[cut:], []))
     assert own_state(rebuilt) == own_state(state)

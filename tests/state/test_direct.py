@@ -33,7 +33,7 @@ def blocking(*users: int) -> Facts:
 
 
 def conversation(one: int = ASHA, other: int = BEN) -> Host[direct.Direct]:
-    return Host(lambda epoch: direct.Direct(ids.direct_stream(one, other), epoch, LIMITS))
+    return Host(lambda: direct.Direct(ids.direct_stream(one, other), LIMITS))
 
 
 def send(words: str = "hi", *, reply_to: int = 0, flags: int = 0) -> messages.Send:
@@ -465,6 +465,6 @@ def test_a_load_brings_watermarks_back_also_those_of_own_messages_before_the_sna
 
 
 def test_limits_are_those_it_was_given() -> None:
-    host = Host(lambda epoch: direct.Direct(STREAM, epoch, dataclasses.replace(LIMITS, request_messages=1)))
+    host = Host(lambda: direct.Direct(STREAM, dataclasses.replace(LIMITS, request_messages=1)))
     host.do(ASHA, send(), pair(OPEN, BY_REQUEST))
     assert host.refused(ASHA, send(), pair(OPEN, BY_REQUEST)) is codes.TOO_MANY

@@ -27,7 +27,7 @@ OPEN_TO_ALL = group.Asked(dict.fromkeys(range(1, 40), ANYBODY))
 
 
 def new(limits: rules.Rules = LIMITS) -> Host[group.Group]:
-    return Host(lambda epoch: group.Group(STREAM, epoch, limits))
+    return Host(lambda: group.Group(STREAM, limits))
 
 
 def create(*members: int) -> messages.CreateGroup:

@@ -10,13 +10,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from actors.state import log
+from actors.state import log, rules
 from protocol import codes, events, ids, messages
 from storage import records
 from tests.state.world import NOW, Disk, Host, picture, text
 
 STREAM = ids.direct_stream(1, 2)
 DEVICES = (10, 20, 30)
+DAY = 24 * 60 * 60 * 1000
 
 
 class Tally(log.Log):
@@ -24,8 +25,8 @@ class Tally(log.Log):
 
     __slots__ = ("tally",)
 
-    def __init__(self, epoch: int) -> None:
-        super().__init__(STREAM, epoch)
+    def __init__(self) -> None:
+        super().__init__(STREAM, rules.Rules(windows_kept=DAY))
         self.tally: dict[int, int] = {}
 
     def propose(self, command: log.Command, now: int, target: log.Target | None, context: bool) -> log.Proposal:
@@ -262,6 +263,20 @@ def test_a_counter_with_other_bytes_is_an_error_while_it_is_on_its_way_and_after
     assert found.refused(1, send(5, "two"), False) is codes.COUNTER_REUSED
     found.crash()
     assert found.refused(1, send(5, "two"), False) is codes.COUNTER_REUSED
+
+
+def test_a_window_is_forgotten_after_long_silence_of_its_device_and_no_sooner() -> None:
+    found = host()
+    found.do(1, send(1), device=10)
+    found.now += DAY
+    found.do(1, send(1), device=20)
+    found.snapshot()
+    assert set(found.rebuilt().windows) == {10, 20}
+    found.now += 1
+    found.do(1, send(2), device=20)
+    found.snapshot()
+    assert set(found.state.windows) == set(found.rebuilt().windows) == {20}
+    assert not [key for key in found.disk.parts if key.endswith((10).to_bytes(7, "big"))]
 
 
 def test_windows_of_a_snapshot_hold_for_devices_that_were_silent_since() -> None:

@@ -354,7 +354,7 @@ def check_owed(host: Host[group.Group]) -> None:
 @settings(max_examples=150, deadline=None)
 @given(tries(st.one_of(MESSAGING, MESSAGING, LEAVE_OR_ACCEPT), st.sampled_from([1, 2, 1, 2, 3])))
 def test_a_direct_conversation_is_a_function_of_its_events(attempts: list[Try]) -> None:
-    host = carry_out(Host(lambda epoch: direct.Direct(ids.direct_stream(1, 2), epoch, LIMITS)), attempts)
+    host = carry_out(Host(lambda: direct.Direct(ids.direct_stream(1, 2), LIMITS)), attempts)
     check_items(host)
     assert {user for user, _ in host.disk.members} == ({1, 2} if host.disk.head else set())
 
@@ -362,7 +362,7 @@ def test_a_direct_conversation_is_a_function_of_its_events(attempts: list[Try]) 
 @settings(max_examples=50, deadline=None)
 @given(tries(MESSAGING, st.just(1)))
 def test_a_note_to_self_is_a_function_of_its_events(attempts: list[Try]) -> None:
-    check_items(carry_out(Host(lambda epoch: direct.Direct(ids.direct_stream(1, 1), epoch, LIMITS)), attempts))
+    check_items(carry_out(Host(lambda: direct.Direct(ids.direct_stream(1, 1), LIMITS)), attempts))
 
 
 CREATION = Try(1, 1, messages.CreateGroup(0, 0, "Kith", (2, 3)), {}, store="flush")
@@ -372,7 +372,7 @@ CREATION = Try(1, 1, messages.CreateGroup(0, 0, "Kith", (2, 3)), {}, store="flus
 @given(tries(st.one_of(GROUP, GROUP, MESSAGING, LEAVE_OR_ACCEPT)), st.sampled_from([True] * 9 + [False]))
 def test_a_group_is_a_function_of_its_events(attempts: list[Try], made: bool) -> None:
     attempts = [CREATION, *attempts] if made else attempts
-    host = carry_out(Host(lambda epoch: group.Group(ids.group_stream(10, 1), epoch, LIMITS)), attempts)
+    host = carry_out(Host(lambda: group.Group(ids.group_stream(10, 1), LIMITS)), attempts)
     check_items(host)
     check_intervals(host)
     check_owed(host)
@@ -381,7 +381,7 @@ def test_a_group_is_a_function_of_its_events(attempts: list[Try], made: bool) ->
 @settings(max_examples=150, deadline=None)
 @given(tries(st.one_of(ACCOUNT, ACCOUNT, ACCOUNT, MESSAGING), st.sampled_from([1, 1, 1, 2])))
 def test_an_account_is_a_function_of_its_events(attempts: list[Try]) -> None:
-    host = carry_out(Host(lambda epoch: account.Account(ids.account_stream(1), epoch, LIMITS, 1, "asha")), attempts)
+    host = carry_out(Host(lambda: account.Account(ids.account_stream(1), LIMITS, 1, "asha")), attempts)
     state: account.Account = host.state
     assert len(state.facts.contacts) <= LIMITS.contacts
     assert len(state.facts.blocked) <= LIMITS.blocked
@@ -396,8 +396,8 @@ def test_an_account_is_a_function_of_its_events(attempts: list[Try]) -> None:
 def test_no_command_is_too_strange_for_a_new_stream(frames: list[Any], kind: str) -> None:
     """Each command at each kind of stream, with nothing set up: an event or a refusal, nothing else."""
     made: dict[str, Host[Any]] = {
-        "d": Host(lambda epoch: direct.Direct(ids.direct_stream(1, 2), epoch, LIMITS)),
-        "g": Host(lambda epoch: group.Group(ids.group_stream(10, 1), epoch, LIMITS)),
-        "a": Host(lambda epoch: account.Account(ids.account_stream(1), epoch, LIMITS, 1, "asha")),
+        "d": Host(lambda: direct.Direct(ids.direct_stream(1, 2), LIMITS)),
+        "g": Host(lambda: group.Group(ids.group_stream(10, 1), LIMITS)),
+        "a": Host(lambda: account.Account(ids.account_stream(1), LIMITS, 1, "asha")),
     }
     carry_out(made[kind], [Try(1, 1, frame, {}) for frame in frames])

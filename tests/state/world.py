@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -111,9 +112,10 @@ class Host(Generic[L]):
 
     `auto`: every accepted command is stored at once; otherwise when `flush` is called."""
 
-    def __init__(self, make: Callable[[int], L], auto: bool = True) -> None:
+    def __init__(self, make: Callable[[], L], auto: bool = True) -> None:
         self.make = make
-        self.state = make(1)
+        self.state = make()
+        self.state.epoch = 1
         self.disk = Disk(self.state.stream)
         self.auto = auto
         self.now = NOW
@@ -189,8 +191,8 @@ class Host(Generic[L]):
 
     def rebuilt(self, loaded: records.Loaded | None = None) -> L:
         """The state as the next owner builds it."""
-        state = self.make(self.state.epoch + 1)
-        state.load(loaded or self.disk.load())
+        state = self.make()
+        state.load(dataclasses.replace(loaded or self.disk.load(), epoch=self.state.epoch + 1))
         return state
 
     def crash(self, unheard: int = 0) -> None:
