@@ -18,7 +18,7 @@ from actors.runtime.errors import ActorDeadError, PipesFull
 from actors.services import Services
 from actors.sink import Sink
 from actors.state import reader
-from protocol import codec, codes, messages
+from protocol import codec, codes, connection, messages
 from storage import errors, records
 
 #: Streams a device's position is remembered in, before those without anything unacknowledged are forgotten.
@@ -281,7 +281,10 @@ class Delivery(Actor):
         place = device.readers[stream]
         place.reading = False
         if isinstance(found, errors.Damaged):
-            # The operator is told by the store. Until it is repaired this stream stands still; the others need not.
+            # The operator is told by the store. Until it is repaired this stream stands still, and the device is told so; the
+            # others need not.
+            text = f"stream {stream.hex()} cannot be read"
+            device.sink.reply(codec.encode(connection.error_frame(0, codes.Refused(codes.UNAVAILABLE, text))))
             if device.resuming is not None and device.resuming.pop(stream, None) is not None:
                 self._caught_up(device)
         elif isinstance(found, errors.StorageError):

@@ -247,6 +247,8 @@ async def test_a_damaged_stream_stands_still_and_the_others_go_on(world: World) 
     ben = world.phone(BEN, device)
     await ben.caught_up()
     assert (ben.seqs(bad), ben.seqs(good)) == ([], [1])
+    (told,) = ben.all(messages.Error)
+    assert (told.symbol, bad.hex() in told.text) == ("unavailable", True)
 
 
 async def test_when_the_store_is_away_a_device_is_told_to_come_back(world: World) -> None:
