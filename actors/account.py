@@ -4,6 +4,9 @@ Some commands change the account store as well (name, password, devices). Each s
 the event is appended. A crash between leaves a command unanswered; its repeat finds the change made and appends the event.
 What must not wait for a repeat does not: a device that the store let go of is cut off at once, and a name that was taken
 without an event is recorded when the account is loaded.
+
+A deleted account is nobody from the moment on in which the store let go of it. What is left (its groups, what its stream tells
+of the person) is seen to afterwards; the store names it until that is done, and the sweeper wakes it.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from typing import Any
 import msgspec
 
 from actors.directory import Directory
-from actors.messages import Announce, Confirmed, CutOff, FactsChanged
+from actors.messages import Announce, Confirmed, CutOff, EndAccount, FactsChanged, Spread
 from actors.owner import RETRY_MS, Owner
 from actors.services import Services
 from actors.state import account, log
@@ -26,8 +29,9 @@ from storage import errors, records
 #: Seconds that a log-in waits for its device to be announced. A commit takes milliseconds; whoever waits longer hears
 #: *unknown*, and the repeat finds how it went.
 ANNOUNCE_LIMIT_S = 5.0
-#: Seconds after which a deletion that the store did not take is tried again.
-END_AGAIN_S = 1.0
+#: Events of a deleted account that are read, and erased, at once, so that senders do not wait behind them.
+ERASE_EVENTS = 256
+ERASE_BYTES = 256 * 1024
 
 
 async def announce(directory: Directory, user: int, device: int, name: str) -> None:
@@ -56,6 +60,9 @@ class Account(Owner):
         self._announcing: list[Announce] = []
         #: A new name was asked for since the state was loaded: the account store may be ahead of it for a moment.
         self._renaming = False
+        #: The user was deleted; and what is left of them is being erased.
+        self._deleted = False
+        self._erasing = False
 
     @property
     def state(self) -> account.Account:
@@ -89,7 +96,9 @@ class Account(Owner):
         return None
 
     def context(self, command: log.Command, found: Any) -> tuple[None, None]:
-        if not self._state.facts.name:
+        if self._deleted and command.device and not isinstance(command.frame, messages.DeleteAccount):
+            raise codes.Refused(codes.NOT_ALLOWED)
+        if not self._state.facts.name and not self._deleted:
             # The account was never changed: its name stands in the account store alone.
             people = self.services.people
             facts = people.peek(self.user) if people.knows(self.user) else None
@@ -149,6 +158,8 @@ class Account(Owner):
                     raise codes.Refused(codes.NOT_ALLOWED)
             case messages.DeleteAccount():
                 await services.admitter.confirm_deletion(user, frame.confirmation)
+                await services.store.delete_user(user, services.clock())
+                self._deleted = True
             case _:
                 raise AssertionError(frame)
 
@@ -173,7 +184,7 @@ class Account(Owner):
     def release(self, batch: list[log.Accepted]) -> None:
         self.burst(batch, self.audience())
         for accepted in batch:
-            if any(key == account.FACTS for key, _ in accepted.parts):
+            if not self._deleted and any(key == account.FACTS for key, _ in accepted.parts):
                 self._publish()
             self._consequence(accepted)
 
@@ -209,7 +220,9 @@ class Account(Owner):
     def _compare(self, row: records.User | None) -> None:
         """What the account store says of the user, as of when the state was loaded or later."""
         name = self._state.facts.name
-        if row is not None and row.key is not None and name and row.name != name and not self._renaming:
+        if row is not None and row.key is None:
+            self._end_account()
+        elif row is not None and name and row.name != name and not self._renaming:
             self._take(log.Command(self.user, 0, events.Renamed(0, 0, 0, 0, 0, row.name), 0))
 
     def _consequence(self, accepted: log.Accepted) -> None:
@@ -217,8 +230,10 @@ class Account(Owner):
         match event:
             case events.Joined() | events.Parted():
                 self.services.directory.tell_committed(event.stream, Confirmed(self.user, event.seq))
-                if type(event) is events.Joined and self._is_deleted():
+                if self._deleted and type(event) is events.Joined:
                     self._leave(event.stream)  # whoever added the user did not know yet
+                elif self._deleted:
+                    self._erase_once_alone()
             case events.DeviceAdded():
                 self._announced(event.added)
             case events.DeviceRevoked():
@@ -234,18 +249,41 @@ class Account(Owner):
     def _leave(self, stream: bytes) -> None:
         self.services.directory.tell_committed(stream, log.Command(self.user, 0, messages.Leave(0, 0, stream), 0))
 
-    def _is_deleted(self) -> bool:
-        people = self.services.people
-        return people.knows(self.user) and people.peek(self.user) is None
-
     def _end_account(self) -> None:
-        """The deletion is recorded: leave the groups, release the name, close the devices. To do it again does no harm."""
+        """The store has let go of the user: close the devices, leave the groups, erase. To do it again does no harm."""
+        self._deleted = True
         self.services.people.put(self.user, None)
         self.services.whereis("presence").tell_committed(FactsChanged(self.user, None))
+        # Behind what is on its way to the devices: one of them waits for an answer.
+        self.services.whereis("fanout").tell_committed(Spread(self.audience(), CutOff(0, codes.ACCOUNT_DELETED)))
         for stream in self._state.groups:
             self._leave(stream)
-        deleted = self.services.store.delete_user(self.user, self.services.clock())
-        self.pipe(deleted, lambda result: _Ended(result))
+        self._erase_once_alone()
+
+    def _erase_once_alone(self) -> None:
+        if not self._state.groups and not self._erasing:
+            self._erasing = True
+            self.pipe(self._erase(), lambda result: _Erased(result))
+
+    async def _erase(self) -> None:
+        """Take out of the stream what tells of the person, then its parts; StorageError when that has to be done again."""
+        store, stream = self.services.store, self.stream
+        head, first = await store.head(stream), 1
+        while first <= head:
+            rows = await store.range(stream, first, head, ERASE_EVENTS, ERASE_BYTES)
+            told = [row.seq for row in rows if events.redact(row.data) != row.data]
+            await self._rewrite(head, erase=[records.Erasure(seq, events.redact) for seq in told])
+            first = rows[-1].seq + 1
+        await self._rewrite(head, parts=[(key, None) for key in await store.parts(stream, b"")])
+        await store.finish_deletion(self.user)
+
+    async def _rewrite(self, head: int, **changes: Any) -> None:
+        """Change the stream without an event. It fails if there was one after all."""
+        if any(changes.values()):
+            append = records.Append(self.stream, self._state.epoch, head + 1, self._state.n, self._state.time, **changes)
+            (outcome,) = await self.services.store.commit([append])
+            if outcome.result is not records.Result.STORED:
+                raise errors.Unavailable(outcome.reason)
 
     def answer_again(self, command: log.Command, result: Any) -> None:
         super().answer_again(command, result)
@@ -258,16 +296,12 @@ class Account(Owner):
         elif type(message) is _Row:
             if not isinstance(message.result, errors.StorageError):  # else it is compared at the next load
                 self._compare(message.result)
-        elif type(message) is _Ended:
-            if isinstance(message.result, errors.StorageError):
-                self.schedule(END_AGAIN_S, _END_AGAIN)
-            elif isinstance(message.result, BaseException):
+        elif type(message) is EndAccount:
+            self.pipe(self.services.store.user(self.user), _Row)
+        elif type(message) is _Erased:
+            self._erasing = False  # if it failed, the sweeper will tell
+            if isinstance(message.result, BaseException) and not isinstance(message.result, errors.StorageError):
                 raise message.result
-            else:
-                self.services.people.put(self.user, None)  # however it was read meanwhile
-                self._cut_off(CutOff(0, codes.ACCOUNT_DELETED))
-        elif message is _END_AGAIN:
-            self._end_account()
 
     def refuse(self, command: log.Command, refused: codes.Refused) -> None:
         super().refuse(command, refused)
@@ -293,15 +327,10 @@ class _Row:
         self.result = result
 
 
-class _EndAgain:
-    """Told to oneself: the store may be able to delete the account by now."""
+class _Erased:
+    """Nothing is left of a deleted account, or why something may be."""
 
-
-_END_AGAIN = _EndAgain()
-
-
-class _Ended:
-    """The account store has let go of the user."""
+    __slots__ = ("result",)
 
     def __init__(self, result: Any) -> None:
         self.result = result

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from actors.messages import Advanced, Burst, Deliver, DeliverOwn, Notice, Spread
+from actors.messages import Advanced, Burst, CutOff, Deliver, DeliverOwn, Notice, Spread
 from actors.runtime.actor import Actor
 from actors.runtime.errors import ActorDeadError
 from actors.services import Services
@@ -45,7 +45,7 @@ class FanOut(Actor):
                 with contextlib.suppress(ActorDeadError):
                     session.tell_committed(deliver if user not in senders else _own(stream, user, accepted, frames))
 
-    def _spread(self, users: Sequence[int], notice: Notice | Advanced) -> None:
+    def _spread(self, users: Sequence[int], notice: Notice | Advanced | CutOff) -> None:
         sessions = self._sessions
         for user in users:
             session = sessions.get(user)

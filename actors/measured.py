@@ -16,7 +16,7 @@ from telemetry import Telemetry
 R = TypeVar("R")
 
 #: The calls whose time is that of a read: those that actors and sessions make all the time.
-READS = ("load", "range", "item", "page", "parts", "marks", "memberships", "behind", "conversations", "changes")
+READS = ("load", "head", "range", "item", "page", "parts", "marks", "memberships", "behind", "conversations", "changes")
 #: Other calls, whose trouble alone is counted.
 CALLS = (
     "erase_expired",
@@ -28,6 +28,8 @@ CALLS = (
     "rename",
     "set_password",
     "delete_user",
+    "unfinished_deletions",
+    "finish_deletion",
     "add_device",
     "devices",
     "rename_device",

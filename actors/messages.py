@@ -66,6 +66,11 @@ class Announce:
     told: asyncio.Future[None]
 
 
+@dataclass(slots=True, frozen=True)
+class EndAccount:
+    """The account store has let go of the user; something of them may be left."""
+
+
 @dataclass(slots=True)  # not frozen: made for every message
 class Persisted:
     """How a write that this owner asked for ended."""
@@ -104,10 +109,10 @@ class Burst:
 
 @dataclass(slots=True, frozen=True)
 class Spread:
-    """One frame that is no event, for the connected devices of these users."""
+    """One frame that is no event, or what follows from one, for the connected devices of these users."""
 
     users: Sequence[int]
-    notice: Notice | Advanced
+    notice: Notice | Advanced | CutOff
 
 
 # --- to a session -----------------------------------------------------------------------------------------------------

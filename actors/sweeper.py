@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from actors.messages import EndAccount
 from actors.owner import Owner
 from actors.runtime.actor import Actor
 from actors.services import Services
-from protocol import codes, events
+from protocol import codes, events, ids
 from storage import errors, records
 
 logger = logging.getLogger("actors.sweeper")
@@ -26,6 +27,10 @@ EXPIRE_SLACK_MS = 10_000
 EXPIRE_AT_ONCE = 256
 #: Seconds between two tries of a store that has failed.
 PROBE_EVERY_S = 1.0
+#: Seconds between two looks for deleted accounts of which something is left: after a crash, or of a group that did not load.
+FINISH_EVERY_S = 60.0
+#: Accounts that are told at once to see to that.
+FINISH_AT_ONCE = 1024
 #: Seconds between two looks for what is kept for days.
 RETAIN_EVERY_S = 3600.0
 #: Devices forgotten in one transaction.
@@ -73,6 +78,7 @@ class Sweeper(Actor):
         self._chores: dict[str, tuple[float, Callable[[], Awaitable[bool]]]] = {
             "expire": (EXPIRE_EVERY_S, self._expire),
             "probe": (PROBE_EVERY_S, self._probe),
+            "finish deletions": (FINISH_EVERY_S, self._finish_deletions),
             "forget devices": (RETAIN_EVERY_S, self._forget_devices),
             "trim changes": (RETAIN_EVERY_S, self._trim_changes),
         }
@@ -127,6 +133,11 @@ class Sweeper(Actor):
         for device in gone:
             self._revoked(device.user, device.id, codes.REVOKED)
         return len(gone) == FORGET_AT_ONCE
+
+    async def _finish_deletions(self) -> bool:
+        for user in await self._services.store.unfinished_deletions(FINISH_AT_ONCE):
+            self._services.directory.tell_committed(ids.account_stream(user), EndAccount())
+        return False
 
     async def _note_connected(self) -> None:
         """Whoever is connected is seen now: a connection may last longer than silence may, and end without a word."""

@@ -471,8 +471,21 @@ def decode_body(body: bytes | Raw) -> Body:
 
 
 def redact(data: bytes) -> bytes:
-    """The same event without its body: the form that erasure leaves behind. Idempotent."""
+    """The same event without its body: the form that erasure leaves behind. Idempotent.
+
+    Of an account's event goes what tells of the person: names, texts, and whom they know (they stand for themselves then)."""
     event = decode(data)
-    if isinstance(event, Message | Edited):
-        event.body = NIL
+    match event:
+        case Message() | Edited():
+            event.body = NIL
+        case ProfileChanged():
+            event.profile = Profile()
+        case Renamed() | DeviceAdded() | DeviceRenamed():
+            event.name = ""
+        case ContactSet():
+            event.user, event.label, event.on = max(event.sender, 1), "", False
+        case BlockSet():
+            event.user, event.on = max(event.sender, 1), False
+        case DraftSet():
+            event.text, event.reply_to = "", 0
     return encode(event)

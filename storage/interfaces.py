@@ -120,7 +120,16 @@ class AccountStore(Protocol):
     def set_password(self, user: int, password: str) -> Awaitable[None]: ...
 
     def delete_user(self, user: int, now: int) -> Awaitable[None]:
-        """Release the name, drop password, subject, devices, cursors and tokens. The id is never used again. Idempotent."""
+        """Release the name, drop password, subject, devices, cursors, tokens and codes. The id is never used again. Idempotent.
+        The user stands among `unfinished_deletions` from then on: what others hold of them is theirs to see to."""
+        ...
+
+    async def unfinished_deletions(self, limit: int) -> list[int]:
+        """Deleted users of whom `finish_deletion` was not told. May name one that was finished a moment ago."""
+        ...
+
+    async def finish_deletion(self, user: int) -> None:
+        """Nothing is left to be done for a deleted user. Idempotent."""
         ...
 
     def add_device(self, device: records.Device, token: records.Token) -> Awaitable[None]:

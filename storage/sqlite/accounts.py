@@ -84,17 +84,25 @@ def delete(book: ledger.Ledger, user: int, now: int) -> None:
     """See `interfaces.AccountStore.delete_user`. The row stays, without a name, so that the id stays used."""
     conn = book.conn
     conn.execute(
-        "UPDATE users SET name = '', key = NULL, password = NULL, issuer = NULL, subject = NULL, request = NULL, deleted = ?"
-        " WHERE id = ? AND deleted = 0",
+        "UPDATE users SET name = '', key = NULL, password = NULL, issuer = NULL, subject = NULL, request = NULL, deleted = ?,"
+        " unfinished = 1 WHERE id = ? AND deleted = 0",
         (now, user),
     )
     for statement in (
         "DELETE FROM tokens WHERE user = ?",
         "DELETE FROM cursors WHERE user = ?",
         "DELETE FROM devices WHERE user = ?",
-        "DELETE FROM codes WHERE purpose = 'reset' AND user = ?",
+        "DELETE FROM codes WHERE purpose <> 'invite' AND user = ?",
     ):
         conn.execute(statement, (user,))
+
+
+def unfinished_deletions(conn: connection.Connection, limit: int) -> list[int]:
+    return [row[0] for row in conn.execute("SELECT id FROM users WHERE unfinished = 1 LIMIT ?", (limit,)).fetchall()]
+
+
+def finish_deletion(book: ledger.Ledger, user: int) -> None:
+    book.conn.execute("UPDATE users SET unfinished = 0 WHERE id = ?", (user,))
 
 
 def add_device(book: ledger.Ledger, device: records.Device, token: records.Token) -> None:

@@ -129,5 +129,11 @@ CREATE TABLE codes (
 ) STRICT, WITHOUT ROWID;
 """
 
+_V2 = """
+ALTER TABLE users ADD COLUMN unfinished INTEGER NOT NULL DEFAULT 0;  -- 1: deleted, and something of them is left
+CREATE INDEX users_unfinished ON users (id) WHERE unfinished = 1;
+UPDATE users SET unfinished = 1 WHERE deleted > 0;
+"""
+
 #: MIGRATIONS[i] takes a database from version i to i + 1.
-MIGRATIONS: tuple[str, ...] = (_V1,)
+MIGRATIONS: tuple[str, ...] = (_V1, _V2)

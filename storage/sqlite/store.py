@@ -126,6 +126,12 @@ class SQLiteStore:
     async def delete_user(self, user: int, now: int) -> None:
         await self._writer.call(lambda book: accounts.delete(book, user, now))
 
+    async def unfinished_deletions(self, limit: int) -> list[int]:
+        return await self._readers.read(accounts.unfinished_deletions, limit)
+
+    async def finish_deletion(self, user: int) -> None:
+        await self._writer.call(lambda book: accounts.finish_deletion(book, user))
+
     async def add_device(self, device: records.Device, token: records.Token) -> None:
         await self._writer.call(lambda book: accounts.add_device(book, device, token))
 

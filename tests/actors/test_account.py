@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from actors import account
+from actors import sweeper
 from actors.owner import LOAD_AGAIN_S
 from actors.state import log
 from protocol import codes, events, ids, messages
@@ -84,55 +84,79 @@ async def test_a_deleted_account_leaves_its_groups_frees_its_name_and_is_nobody_
     assert await ben.refused(messages.Send, S, text("gone?")) is codes.NOT_ALLOWED
 
 
-async def test_a_deletion_that_was_cut_short_is_finished_by_the_same_bytes(world: World) -> None:
+@pytest.mark.parametrize("error", [errors.Unavailable("planted"), errors.OutcomeUnknown("planted")])
+async def test_a_deletion_that_the_store_does_not_take_is_not_answered_as_done(
+    world: World, error: errors.StorageError
+) -> None:
     asha = await world.known(ASHA)
     inner = world.store.inner.delete_user
-    calls = []
 
     async def fails(*args: Any) -> None:
-        calls.append(args)
-        raise errors.Unavailable("planted")
+        if isinstance(error, errors.OutcomeUnknown):
+            await inner(*args)
+        raise error
 
     world.store.delete_user = fails  # type: ignore[attr-defined]
     rid = asha.say(messages.DeleteAccount, PASSWORD)
-    await asha.answer(rid)
-    await world.quiet()
-    assert calls
+    assert isinstance(await asha.answer(rid), messages.Error)
     assert asha.closed is None
-    owner = world.directory.awake(MINE)
-    assert owner is not None
-    owner.kill()  # the node, as far as this account is concerned
-    await world.until(lambda: world.directory.awake(MINE) is not owner)
     world.store.delete_user = inner  # type: ignore[attr-defined]
+    asha.frames.clear()
     asha.tell(messages.DeleteAccount(rid, asha.counter, PASSWORD))
+    assert isinstance(await asha.answer(rid), messages.Sent)
     await world.until(lambda: asha.closed)
-    row = await world.disk.user(ASHA)
-    assert row is not None
-    assert row.key is None
 
 
-async def test_a_store_that_is_away_when_an_account_ends_is_asked_again(world: World) -> None:
-    asha = await world.known(ASHA)
-    inner = world.store.inner.delete_user
-    left = [errors.Unavailable("planted"), errors.OutcomeUnknown("planted")]
+@pytest.mark.parametrize("where", ["group", "account"])
+async def test_a_deletion_is_finished_after_a_crash_whatever_was_not_done(world: World, where: str) -> None:
+    asha, ben = await world.known(ASHA), await world.known(BEN)
+    await asha.done(messages.CreateGroup, "g", (BEN,))
+    group = ids.group_stream(asha.device, asha.counter)
+    await world.quiet()
+    if where == "group":
+        commit = world.store.commit
+        world.store.commit = refusing(commit)  # type: ignore[method-assign]
+        assert await asha.refused(messages.DeleteAccount, PASSWORD) is codes.UNAVAILABLE
+        world.store.commit = commit  # type: ignore[method-assign]
+    else:
+        await world.disk.delete_user(ASHA, 1)
+    assert await world.disk.unfinished_deletions(9) == [ASHA]
+    for stream in (MINE, group):  # the node, as far as they are concerned
+        owner = world.directory.awake(stream)
+        if owner is not None:
+            owner.kill()
+    await world.advance(sweeper.FINISH_EVERY_S)
+    await world.until(lambda: asha.closed)
+    await world.quiet()
+    assert [type(event) for _, event in ben.events(group)][-1:] == [events.MemberLeft]
+    assert await world.disk.unfinished_deletions(9) == []
 
-    async def fails_twice(*args: Any) -> None:
-        if left:
-            raise left.pop()
-        await inner(*args)
 
-    world.store.delete_user = fails_twice  # type: ignore[attr-defined]
+async def test_nothing_that_tells_of_the_person_outlasts_the_account(world: World) -> None:
+    asha, ben = await world.known(ASHA), await world.known(BEN)
+    await asha.done(messages.SetProfile, Profile("SECRET", "SECRET", "SECRET"))
+    await asha.done(messages.Rename, "secret")
+    await asha.done(messages.SetContact, BEN, True, "SECRET")
+    await asha.done(messages.SetBlock, CARA, True)
+    await asha.done(messages.Send, S, text("hi"))
+    await asha.done(messages.SetDraft, S, "SECRET")
+    await asha.done(messages.RenameDevice, asha.device, "SECRET")
+    await entered(world, ASHA, "SECRET", "secret")
     await asha.done(messages.DeleteAccount, PASSWORD)
-    for _ in range(2):
-        await world.quiet()
-        assert asha.closed is None
-        await world.advance(account.END_AGAIN_S)
-    assert asha.closed is not None
+    await world.until(lambda: asha.closed)
+    await world.quiet()
+    rows = await world.disk.range(MINE, 1, records.OPEN_END, 999, 2**30)
+    assert len(rows) >= 8
+    assert not [row for row in rows if b"secret" in row.data.lower()]
+    told = [events.decode(row.data) for row in rows]
+    assert {each.user for each in told if isinstance(each, events.ContactSet | events.BlockSet)} == {ASHA}
+    assert await world.disk.parts(MINE, b"") == {}
+    assert ben.texts(S) == ["hi"]
 
 
-async def entered(world: World, user: int, name: str = "laptop") -> int:
+async def entered(world: World, user: int, name: str = "laptop", of: str = "") -> int:
     """A device that came in by the password; not connected."""
-    credential = messages.PasswordCredential(PEOPLE[user], PASSWORD, name.encode().ljust(16, b"."), name)
+    credential = messages.PasswordCredential(of or PEOPLE[user], PASSWORD, name.encode().ljust(16, b"."), name)
     return (await world.services.admitter.admit(messages.Hello(1, 1, 1, credential), "192.0.2.1")).device
 
 

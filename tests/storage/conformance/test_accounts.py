@@ -70,6 +70,20 @@ async def test_a_password_is_replaced(store: interfaces.Store) -> None:
         await store.set_password(BEN, "new")
 
 
+async def test_a_deletion_is_remembered_until_it_is_finished(store: interfaces.Store) -> None:
+    for user in (ASHA, BEN, CARA):
+        await store.create_user(make.user(user, f"user {user}"))
+    assert await store.unfinished_deletions(9) == []
+    await store.delete_user(ASHA, 2_000)
+    await store.delete_user(BEN, 2_000)
+    assert sorted(await store.unfinished_deletions(9)) == [ASHA, BEN]
+    assert len(await store.unfinished_deletions(1)) == 1
+    for _ in range(2):
+        await store.finish_deletion(ASHA)
+    await store.delete_user(ASHA, 3_000)
+    assert await store.unfinished_deletions(9) == [BEN]
+
+
 async def test_a_deleted_account_leaves_only_its_id(store: interfaces.Store) -> None:
     await store.create_user(make.user(ASHA, "asha", issuer="i", subject="s", request=b"r"))
     await store.add_device(make.device(ASHA, PHONE), make.token(ASHA, PHONE, b"t"))
