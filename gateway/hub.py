@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import config
 import telemetry
 from auth.identity import Admission
-from gateway import flusher, limits, proxy, reader, tls, turns, wheel
+from gateway import flusher, limits, proxy, reader, tls, toll, turns, wheel
 from protocol import connection, messages
 
 if TYPE_CHECKING:
@@ -88,11 +88,11 @@ class Hub:
         self.readers = reader.Readers(limit.frame_bytes)
         self.turns = turns.Turns(self.loop, clock)
         self.debts = limits.Debts()
-        self.rate = _rate(limit.connection_commands_s, limits.COMMAND_BURST)
+        self.tariff = toll.Tariff(
+            _rate(limit.connection_commands_s, limits.COMMAND_BURST), _rate(limit.address_commands_s, limits.COMMAND_BURST)
+        )
         self.addresses = limits.Addresses(
-            limit.connections_per_address,
-            _rate(limit.connects_per_address_s, limits.CONNECT_BURST),
-            _rate(limit.address_commands_s, limits.COMMAND_BURST),
+            limit.connections_per_address, _rate(limit.connects_per_address_s, limits.CONNECT_BURST)
         )
         #: All connections of the public port, of whatever kind.
         self.connections = 0

@@ -106,8 +106,7 @@ class Address:
 class Addresses:
     """A table that cannot grow: addresses in use are as many as connections, quiet ones at most MAX_QUIET_ADDRESSES."""
 
-    def __init__(self, connections: int, connects: Rate, commands: Rate, max_quiet: int = MAX_QUIET_ADDRESSES) -> None:
-        self.commands = commands
+    def __init__(self, connections: int, connects: Rate, max_quiet: int = MAX_QUIET_ADDRESSES) -> None:
         self._connections = connections
         self._connects = connects
         self._max_quiet = max_quiet

@@ -70,7 +70,7 @@ def test_a_debt_outlives_the_connection_and_the_table_does_not_grow() -> None:
 
 
 def table(connections: int = 2, quiet: int = 10) -> limits.Addresses:
-    return limits.Addresses(connections, limits.Rate(1, 5), limits.Rate(1, 5), quiet)
+    return limits.Addresses(connections, limits.Rate(1, 5), quiet)
 
 
 def test_an_address_has_so_many_connections_and_another_one_is_not_concerned() -> None:

@@ -352,7 +352,7 @@ def test_an_outbox_that_cannot_be_flushed_is_cut_alone_and_the_others_of_the_sam
     def fail(_data: object) -> None:
         raise RuntimeError("a transport that is broken")
 
-    first.transport.write = fail  # type: ignore[method-assign]
+    first.transport.write = fail  # type: ignore[assignment,method-assign]
     for each in (first, *others):
         each.outbox.offer(frame(1), 1)
     loop.turn()

@@ -12,32 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import InvalidStatus
-from websockets.frames import BINARY, CLOSE, CONT, PING, Frame, Opcode
+from websockets.frames import BINARY, CLOSE, CONT, PING, Frame
 
 from actors import commands
-from auth.identity import Admission
-from gateway import limits as flood_limits
-from gateway import turns, websocket
+from gateway import vigil
 from protocol import codec, codes, messages
 from tests.gateway import world
-
-
-async def closed(client: ClientConnection) -> int:
-    """The code with which the server closes."""
-    return (await world.remainder(client))[0]
-
-
-def answer_sent(sink: Any, command: commands.Command) -> None:
-    sink.reply(codec.encode(messages.Sent(command.frame.rid, 1, 1, 1)))
-
 
 # --- commands and answers ---------------------------------------------------------------------------------------------
 
 
 async def test_a_command_reaches_the_session_with_the_digest_of_its_bytes_and_the_answer_comes_back() -> None:
     async with world.running() as node:
-        node.sessions.on_command = answer_sent
+        node.sessions.on_command = world.answer_sent
         async with node.client() as client:
             raw = world.send(7, rid=3)
             await client.send(raw)
@@ -50,7 +37,7 @@ async def test_a_command_reaches_the_session_with_the_digest_of_its_bytes_and_th
 
 async def test_a_batch_is_taken_apart_each_command_with_its_own_digest_and_the_answers_are_joined() -> None:
     async with world.running() as node:
-        node.sessions.on_command = answer_sent
+        node.sessions.on_command = world.answer_sent
         async with node.client() as client:
             raws = [world.send(counter, rid=counter) for counter in (1, 2, 3)]
             look = codec.encode(messages.Look(9))
@@ -82,111 +69,14 @@ async def test_a_full_session_answers_busy_with_the_rid_and_a_dead_one_closes() 
         node.sessions.is_full = False
         node.sessions.sinks.clear()
         await client.send(world.send(2))
-        assert await closed(client) == codes.SESSION_LOST.code
+        assert await world.closed(client) == codes.SESSION_LOST.code
 
 
 async def test_a_session_that_died_closes_the_connection_of_who_commands_it() -> None:
     async with world.running() as node, node.client() as client:
         node.sessions.is_dead = True
         await client.send(world.send(1))
-        assert await closed(client) == codes.SESSION_LOST.code
-
-
-# --- letting in -------------------------------------------------------------------------------------------------------
-
-
-async def test_who_offers_another_subprotocol_or_none_is_refused_before_the_upgrade() -> None:
-    async with world.running() as node:
-        for subprotocols in (None, ["other"]):
-            with pytest.raises(InvalidStatus) as raised:
-                await node.connect(subprotocols=subprotocols)
-            assert raised.value.response.status_code == 400
-        async with node.connect() as client:
-            assert client.subprotocol == world.SUBPROTOCOL
-            assert not client.protocol.extensions
-
-
-async def test_refused_credentials_get_the_error_and_a_final_close() -> None:
-    async def refuse(_hello: messages.Hello, _version: int, _peer: str) -> Admission:
-        raise codes.Refused(codes.BAD_CREDENTIALS)
-
-    async with world.running(admit=refuse) as node, node.connect() as client:
-        await client.send(world.hello(rid=4))
-        (refused,) = await world.received(client)
-        assert refused.rid == 4
-        assert world.error_of(refused) is codes.BAD_CREDENTIALS
-        assert await closed(client) == codes.REFUSED.code
-
-
-async def test_a_busy_check_of_credentials_asks_to_come_back_when_it_says() -> None:
-    async def busy(_hello: messages.Hello, _version: int, _peer: str) -> Admission:
-        raise codes.Refused(codes.BUSY, retry_after_ms=1234)
-
-    async with world.running(admit=busy) as node, node.connect() as client:
-        await client.send(world.hello())
-        refused, going = await world.received(client)
-        assert world.error_of(refused) is codes.BUSY
-        assert going == messages.GoingAway(0, 1234)
-        close = codes.CLOSE_BY_CODE[await closed(client)]
-        assert close.reconnect
-
-
-async def test_a_check_that_crashes_is_answered_as_unavailable_and_others_go_on() -> None:
-    async def crash(hello: messages.Hello, version: int, peer: str) -> Admission:
-        if hello.rid == 666:
-            raise ZeroDivisionError
-        return await world.admit_all(hello, version, peer)
-
-    async with world.running(admit=crash) as node, node.client(2) as other:
-        async with node.connect() as client:
-            await client.send(world.hello(rid=666))
-            refused, _ = await world.received(client)
-            assert world.error_of(refused) is codes.UNAVAILABLE
-            assert codes.CLOSE_BY_CODE[await closed(client)].reconnect
-        node.sessions.on_command = answer_sent
-        await other.send(world.send(1, rid=1))
-        assert (await world.received(other))[0].rid == 1
-
-
-async def test_commands_sent_along_with_hello_arrive_after_the_attach() -> None:
-    async with world.running() as node, node.connect() as client:
-        await client.send(codec.batch([world.hello(), world.send(1), world.send(2)]))
-        await node.sessions.until(lambda: len(node.sessions.frames) == 2)
-        kinds = [type(message) for _, message in node.sessions.told]
-        assert kinds == [commands.Attach, commands.Command, commands.Command]
-
-
-async def test_no_hello_in_time_closes_with_its_own_code() -> None:
-    clock = world.Clock()
-    async with world.running(clock=clock) as node, node.connect() as client, node.client(2) as other:
-        clock.now += 9
-        node.gateway.beat()
-        clock.now += 2
-        node.gateway.beat()
-        assert await closed(client) == codes.HELLO_TIMEOUT.code
-        assert other.state.name == "OPEN"
-
-
-async def test_a_check_that_takes_too_long_is_cancelled_and_the_connection_closed() -> None:
-    began, cancelled = asyncio.Event(), asyncio.Event()
-
-    async def slow(_hello: messages.Hello, _version: int, _peer: str) -> Admission:
-        began.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            cancelled.set()
-        raise AssertionError
-
-    clock = world.Clock()
-    async with world.running(clock=clock, admit=slow) as node, node.connect() as client:
-        await client.send(world.hello())
-        await began.wait()
-        clock.now += 11
-        node.gateway.beat()
-        await cancelled.wait()
-        assert await closed(client) == codes.HELLO_TIMEOUT.code
-        assert not node.sessions.told
+        assert await world.closed(client) == codes.SESSION_LOST.code
 
 
 # --- heartbeats -------------------------------------------------------------------------------------------------------
@@ -212,7 +102,7 @@ async def test_a_connection_that_answers_no_heartbeat_is_closed() -> None:
         for _ in range(70):
             clock.now += 1
             node.gateway.beat()
-        assert await closed(client) == codes.HEARTBEAT_LOST.code
+        assert await world.closed(client) == codes.HEARTBEAT_LOST.code
         assert node.sessions.detached == [1001]
 
 
@@ -232,12 +122,12 @@ async def test_a_ping_is_answered_and_counts_as_a_sign_of_life() -> None:
 async def test_text_is_refused_with_its_own_code() -> None:
     async with world.running() as node, node.client() as client:
         await client.send("text")
-        assert await closed(client) == codes.NOT_BINARY.code
+        assert await world.closed(client) == codes.NOT_BINARY.code
 
 
 async def test_three_unreadable_frames_in_a_row_close_and_two_with_a_good_one_between_do_not() -> None:
     async with world.running() as node, node.client() as client:
-        node.sessions.on_command = answer_sent
+        node.sessions.on_command = world.answer_sent
         for data in (b"\xc1", b"\xc1", world.send(1, rid=1), b"\xc1", b"\xc1", world.send(2, rid=2)):
             await client.send(data)
         answers: list[messages.ServerFrame] = []
@@ -247,7 +137,7 @@ async def test_three_unreadable_frames_in_a_row_close_and_two_with_a_good_one_be
         await client.send(b"\xc1")
         await client.send(b"\x90")
         await client.send(b"")
-        assert await closed(client) == codes.BAD_FRAMES.code == 4500
+        assert await world.closed(client) == codes.BAD_FRAMES.code == 4500
 
 
 async def test_an_unknown_frame_number_is_answered_and_never_counted() -> None:
@@ -274,8 +164,8 @@ async def test_a_frame_over_the_limit_a_nesting_bomb_and_fragments_over_the_limi
         for bomb in (fragments, large, nested):
             async with node.client() as client:
                 await bomb(client)
-                assert await closed(client) == codes.TOO_BIG.code, bomb
-        node.sessions.on_command = answer_sent
+                assert await world.closed(client) == codes.TOO_BIG.code, bomb
+        node.sessions.on_command = world.answer_sent
         await other.send(world.send(1, rid=1))
         assert (await world.received(other))[0].rid == 1
 
@@ -295,258 +185,41 @@ async def test_a_second_hello_and_a_command_before_hello_break_the_order() -> No
     async with world.running() as node:
         async with node.client() as client:
             await client.send(world.hello())
-            assert await closed(client) == codes.PROTOCOL_ORDER.code
+            assert await world.closed(client) == codes.PROTOCOL_ORDER.code
         async with node.connect() as client:
             await client.send(world.send(1))
-            assert await closed(client) == codes.PROTOCOL_ORDER.code
-
-
-async def test_who_sends_too_much_is_told_when_to_go_on_and_in_the_end_closed_with_a_hint() -> None:
-    limits = {"connection_commands_s": 10.0}
-    clock = world.Clock()
-    async with world.running(clock=clock, limit_options=limits) as node, node.client() as client, node.client(2) as other:
-        node.sessions.on_command = answer_sent
-        for counter in range(1, 201):
-            await client.send(world.send(counter, rid=counter))
-        waiting = asyncio.create_task(world.remainder(client))
-        refused = node.counters.errors
-        for refusals in range(1, flood_limits.FLOOD_REFUSALS):
-            await node.settled(lambda count=refusals: refused["rate_limited"] == count)  # type: ignore[misc]
-            node.pass_time(1.6)
-        await node.settled(lambda: node.counters.closes[codes.FLOOD.symbol])
-        node.pass_time(websocket.CLOSE_GRACE_S + 1)
-        code, answers = await waiting
-        assert code == codes.FLOOD.code
-        assert [type(answer) for answer in answers[:9]] == [messages.Sent] * 9  # hello was the tenth
-        refusals_told = [answer for answer in answers if isinstance(answer, messages.Error)]
-        assert len(refusals_told) == flood_limits.FLOOD_REFUSALS
-        assert {world.error_of(answer) for answer in refusals_told} == {codes.RATE_LIMITED}
-        assert all(answer.retry_after_ms > 0 for answer in refusals_told)
-        assert isinstance(answers[-1], messages.GoingAway)
-        assert answers[-1].retry_after_ms > 0
-        await other.send(world.send(1, rid=1))
-        assert (await world.received(other))[0].rid == 1
-
-
-async def refused_once(client: ClientConnection) -> messages.Error:
-    """Send until the first refusal."""
-    counter = 0
-    while True:
-        counter += 1
-        await client.send(world.send(counter, rid=counter))
-        (answer,) = await world.received(client)
-        if isinstance(answer, messages.Error):
-            return answer
-
-
-async def test_who_waits_as_told_goes_on() -> None:
-    clock = world.Clock()
-    async with world.running(clock=clock, limit_options={"connection_commands_s": 10.0}) as node, node.client() as client:
-        node.sessions.on_command = answer_sent
-        answer = await refused_once(client)
-        node.pass_time(answer.retry_after_ms / 1000)
-        await client.send(world.send(answer.rid, rid=answer.rid))
-        assert (await world.received(client)) == [messages.Sent(answer.rid, 1, 1, 1)]
-
-
-async def test_who_was_refused_is_not_read_until_the_time_it_was_told_and_nothing_of_it_is_lost() -> None:
-    clock = world.Clock()
-    async with world.running(clock=clock, limit_options={"connection_commands_s": 10.0}) as node, node.client() as client:
-        node.sessions.on_command = answer_sent
-        answer = await refused_once(client)
-        served = len(node.sessions.frames)
-        taken = node.counters.bytes_in
-        await client.send(world.send(100, rid=100))
-        node.pass_time((answer.retry_after_ms - 1) / 1000)
-        for _ in range(50):
-            await asyncio.sleep(0)
-        assert node.counters.bytes_in == taken
-        assert len(node.sessions.frames) == served
-        node.pass_time(0.002)  # a sum of floats may fall short of the millisecond
-        assert (await world.received(client))[0].rid == 100
-
-
-async def test_a_flooder_that_comes_back_before_its_time_has_no_new_burst_and_is_told_how_long() -> None:
-    clock = world.Clock()
-    async with world.running(clock=clock, limit_options={"connection_commands_s": 10.0}) as node:
-        async with node.client() as client:
-            client.transport.write(Frame(BINARY, world.send(1)).serialize(mask=True) * 200)
-            for refusals in range(1, flood_limits.FLOOD_REFUSALS):
-                await node.settled(lambda count=refusals: node.counters.errors["rate_limited"] == count)  # type: ignore[misc]
-                node.pass_time(1.6)
-            await node.settled(lambda: node.counters.closes[codes.FLOOD.symbol])
-            node.pass_time(websocket.CLOSE_GRACE_S + 1)
-            assert await closed(client) == codes.FLOOD.code
-        served = len(node.sessions.frames)
-        async with node.client() as client:
-            await client.send(world.send(1, rid=1))
-            (answer,) = await world.received(client)
-            assert world.error_of(answer) is codes.RATE_LIMITED
-            assert isinstance(answer, messages.Error)
-            assert answer.retry_after_ms > 23_000  # of 30,000, 6,000 of which have passed
-            assert len(node.sessions.frames) == served
-            node.pass_time(answer.retry_after_ms / 1000)
-
-
-async def test_acknowledgements_over_the_rate_still_count_or_the_flow_of_events_would_stop() -> None:
-    clock = world.Clock()
-    limits = {"connection_commands_s": 10.0, "address_commands_s": 8.0}
-    async with world.running(clock=clock, limit_options=limits) as node, node.client() as client:
-        ack = codec.encode(messages.Ack(0, ((b"d" + bytes(14), 1),)))
-        client.transport.write(Frame(BINARY, ack).serialize(mask=True) * 60)
-        for _ in range(60):
-            for _ in range(20):
-                await asyncio.sleep(0)
-            node.pass_time(1.6)
-        await node.sessions.until(lambda: len(node.sessions.frames) == 60)
-        assert not node.counters.errors
-
-
-@pytest.mark.parametrize("opcode", [PING, CONT])
-async def test_a_flood_of_pings_or_of_empty_fragments_is_closed(opcode: Opcode) -> None:
-    clock = world.Clock()
-    async with world.running(clock=clock, limit_options={"connection_commands_s": 10.0}) as node, node.client() as client:
-        if opcode is CONT:
-            client.transport.write(Frame(BINARY, b"", fin=False).serialize(mask=True))
-        client.transport.write(Frame(opcode, b"", fin=opcode is PING).serialize(mask=True) * 500)
-        waiting = asyncio.create_task(closed(client))
-        while not waiting.done():
-            for _ in range(20):
-                await asyncio.sleep(0)
-            node.pass_time(1.6)
-        assert await waiting == codes.FLOOD.code
-
-
-async def test_the_commands_of_one_address_are_limited_together_and_that_is_no_flood_of_one_connection() -> None:
-    clock = world.Clock()
-    limits = {"address_commands_s": 8.0}  # an eighth of a second is exact in binary
-    async with world.running(clock=clock, limit_options=limits) as node, node.client(1) as one, node.client(2) as two:
-        node.sessions.on_command = answer_sent
-        for counter in range(1, 5):
-            for client in (one, two):
-                await client.send(world.send(counter, rid=counter))
-                assert isinstance((await world.received(client))[0], messages.Sent)
-        for _ in range(2 * flood_limits.FLOOD_REFUSALS):
-            answer = await refused_once(one)
-            assert world.error_of(answer) is codes.RATE_LIMITED
-            node.pass_time(answer.retry_after_ms / 1000)
-        assert not node.counters.closes
-
-
-# --- turns ------------------------------------------------------------------------------------------------------------
-
-
-async def test_what_one_client_sends_at_once_is_handled_in_turns_between_those_of_others() -> None:
-    options = {"connection_commands_s": 1e6, "address_commands_s": 1e6}
-    async with world.running(limit_options=options) as node, node.client(1) as one, node.client(2) as two:
-        order: list[int] = []
-        node.sessions.on_command = lambda _sink, command: order.append(command.device)
-        sockets = {socket._device: socket for socket in node.sockets}
-        many, few = (Frame(BINARY, world.send(1)).serialize(mask=True) * count for count in (2000, 1))
-        sockets[1001].data_received(many)
-        assert len(order) <= turns.FRAMES_A_TURN
-        sockets[1002].data_received(few)  # a little is handled at once
-        assert order[-1] == 1002
-        sockets[1002].data_received(many)  # much takes turns with the other
-        await node.sessions.until(lambda: len(order) == 4001)
-        runs = [len(list(run)) for device, run in itertools.groupby(order) if device == 1001]
-        assert max(runs[:-1]) <= 2 * turns.FRAMES_A_TURN
-        assert order.count(1001) == 2000
-        assert one.close_code is two.close_code is None
-
-
-@pytest.mark.parametrize("as_batch", [True, False])
-async def test_a_large_batch_below_the_rate_is_served_whole_in_its_order_and_read_on(as_batch: bool) -> None:
-    async with world.running() as node, node.client() as client:
-        raws = [world.send(counter) for counter in range(1, 151)]
-        if as_batch:
-            await client.send(codec.batch(raws))
-        else:
-            client.transport.write(b"".join(Frame(BINARY, raw).serialize(mask=True) for raw in raws))
-        await client.send(world.send(151))
-        await node.sessions.until(lambda: len(node.sessions.frames) == 151)
-        assert [frame.counter for frame in node.sessions.frames if isinstance(frame, messages.Send)] == [*range(1, 152)]
-        assert not node.counters.errors
-
-
-@pytest.mark.parametrize("is_much", [True, False])
-async def test_what_makes_the_node_fail_ends_the_connection_that_sent_it_and_everybody_elses_backlog_goes_on(
-    is_much: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = {"connection_commands_s": 1e6, "address_commands_s": 1e6}
-    async with world.running(limit_options=options) as node, node.client(1) as bad, node.client(2) as good:
-        decode = codec.decode_client
-
-        def fail(data: bytes) -> messages.ClientFrame:
-            if bytes(data) == world.send(666):
-                raise RecursionError
-            return decode(data)
-
-        monkeypatch.setattr(codec, "decode_client", fail)
-        poison = Frame(BINARY, world.send(666)).serialize(mask=True)
-        harmless = Frame(BINARY, world.send(1)).serialize(mask=True)
-        bad.transport.write(harmless * (100 if is_much else 0) + poison + harmless)
-        assert await closed(bad) == 1006
-        assert node.sessions.detached == [1001]
-        good.transport.write(harmless * 100)
-        await node.sessions.until(
-            lambda: (
-                [message.device for _, message in node.sessions.told if isinstance(message, commands.Command)].count(1002)
-                == 100
-            )
-        )
+            assert await world.closed(client) == codes.PROTOCOL_ORDER.code
 
 
 # --- raw bytes --------------------------------------------------------------------------------------------------------
 
 
-async def raw_client(node: world.World) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A socket after the upgrade."""
-    source, sink = await asyncio.open_connection("127.0.0.1", node.port)
-    sink.write(world.UPGRADE)
-    assert (await source.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
-    return source, sink
-
-
-async def close_code(source: asyncio.StreamReader) -> int | None:
-    """The code of the close frame with which a stream of frames ends."""
-    data = await source.read()
-    while data:
-        size, start = data[1], 2
-        if size == 126:
-            size, start = int.from_bytes(data[2:4], "big"), 4
-        if data[0] == 0x88:
-            return int.from_bytes(data[start : start + 2], "big")
-        data = data[start + size :]
-    return None
-
-
 async def test_a_length_of_a_terabyte_is_answered_before_it_is_believed() -> None:
     async with world.running(clock=(clock := world.Clock())) as node:
-        source, sink = await raw_client(node)
+        source, sink = await world.raw_client(node)
         sink.write(b"\x82\xff" + (1 << 40).to_bytes(8, "big") + bytes(4))
         await node.settled(lambda: node.counters.closes["too_big"])
         clock.now += 10
         node.gateway.beat()
-        assert await close_code(source) == codes.TOO_BIG.code
+        assert await world.close_code(source) == codes.TOO_BIG.code
         sink.close()
 
 
 @pytest.mark.parametrize("data", [b"\x82\x02hi", b"\x83\x80\0\0\0\0", b"\xc2\x80\0\0\0\0", b"\x09\x80\0\0\0\0"])
 async def test_a_breach_of_rfc_6455_is_closed_with_1002(data: bytes) -> None:
     async with world.running(clock=(clock := world.Clock())) as node:
-        source, sink = await raw_client(node)
+        source, sink = await world.raw_client(node)
         sink.write(data)
         await node.settled(lambda: node.counters.closes)
         clock.now += 10
         node.gateway.beat()
-        assert await close_code(source) == 1002
+        assert await world.close_code(source) == 1002
         sink.close()
 
 
 async def test_a_client_that_never_answers_our_close_frame_is_cut_off() -> None:
     async with world.running(clock=(clock := world.Clock())) as node:
-        source, sink = await raw_client(node)
+        source, sink = await world.raw_client(node)
         sink.write(Frame(BINARY, world.hello()).serialize(mask=True))
         await node.sessions.until(lambda: node.sessions.sinks)
         node.sink().close(codes.REVOKED.code, codes.REVOKED.text)
@@ -554,16 +227,16 @@ async def test_a_client_that_never_answers_our_close_frame_is_cut_off() -> None:
         assert node.sessions.detached == [1001]
         clock.now += 10
         node.gateway.beat()
-        assert await close_code(source) == codes.REVOKED.code
+        assert await world.close_code(source) == codes.REVOKED.code
         await node.settled(lambda: not node.sockets)
         sink.close()
 
 
 async def test_a_client_that_closes_is_answered_and_tcp_ends() -> None:
     async with world.running() as node:
-        source, sink = await raw_client(node)
+        source, sink = await world.raw_client(node)
         sink.write(Frame(CLOSE, struct.pack("!H", 1000)).serialize(mask=True))
-        assert await close_code(source) == 1000
+        assert await world.close_code(source) == 1000
         await node.settled(lambda: not node.sockets)
         sink.close()
 
@@ -575,7 +248,7 @@ def test_no_bytes_after_the_upgrade_raise_out_of_the_protocol_object(data: bytes
         failures: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _loop, context: failures.append(context))
         async with world.running(clock=world.Clock()) as node:
-            _, sink = await raw_client(node)
+            _, sink = await world.raw_client(node)
             (socket,) = node.sockets
             edges = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
             for begin, end in itertools.pairwise(edges):
@@ -630,7 +303,7 @@ def test_any_cutting_of_a_valid_session_has_the_same_effects(sizes: list[int], b
 async def test_a_client_that_does_not_read_holds_a_bounded_outbox_others_go_on_and_it_is_heard_when_it_reads_again() -> None:
     limit = 128 * 1024
     async with world.running(limit_options={"outbox_bytes": limit}) as node, node.client(2) as other:
-        source, sink = await raw_client(node)
+        source, sink = await world.raw_client(node)
         sink.write(Frame(BINARY, world.hello()).serialize(mask=True))
         await node.sessions.until(lambda: 1001 in node.sessions.sinks)
         slow = node.sink()
@@ -658,7 +331,7 @@ async def test_a_client_that_does_not_read_holds_a_bounded_outbox_others_go_on_a
 async def test_a_socket_that_takes_no_byte_for_30_seconds_is_cut_and_one_that_takes_some_is_not() -> None:
     clock = world.Clock()
     async with world.running(clock=clock, limit_options={"outbox_bytes": 128 * 1024}) as node:
-        source, sink = await raw_client(node)
+        source, sink = await world.raw_client(node)
         sink.write(Frame(BINARY, world.hello()).serialize(mask=True))
         await node.sessions.until(lambda: 1001 in node.sessions.sinks)
         slow = node.sink()
@@ -683,7 +356,7 @@ async def test_answers_over_the_limit_stop_the_reading_of_commands_until_they_ha
     frame = codec.encode(messages.Error(1, 1, "x" * 16_000, "", False))
     async with world.running(limit_options={"outbox_bytes": 128 * 1024, "connection_commands_s": 1e6}) as node:
         node.sessions.on_command = lambda sink, _command: sink.reply(frame)
-        source, sink = await raw_client(node)
+        source, sink = await world.raw_client(node)
         sink.write(Frame(BINARY, world.hello()).serialize(mask=True))
         await node.sessions.until(lambda: 1001 in node.sessions.sinks)
         sink.transport.pause_reading()  # type: ignore[attr-defined]
@@ -714,7 +387,7 @@ async def test_a_heartbeat_comes_before_clients_give_up_and_routers_forget(heart
     async with world.running(clock=clock, limit_options={"heartbeat_s": heartbeat_s}) as node:
         node.gateway.hub.jitter = lambda _least, most: most  # type: ignore[assignment,method-assign]
         # The latest of all: due just after a second of the wheel's, and the node looks just before each.
-        clock.now += (0.01 - heartbeat_s * (1 + websocket.HEARTBEAT_JITTER)) % 1
+        clock.now += (0.01 - heartbeat_s * (1 + vigil.HEARTBEAT_JITTER)) % 1
         async with node.client() as client:
             last_s, clock.now = clock.now, math.floor(clock.now) + 0.99
             while clock.now + 1 < last_s + given_up_s:

@@ -233,3 +233,33 @@ def error_of(frame: messages.ServerFrame) -> codes.Error:
     """The error that an Error frame tells."""
     assert isinstance(frame, messages.Error)
     return codes.BY_NUMBER[frame.number]
+
+
+async def closed(client: ClientConnection) -> int:
+    """The code with which the server closes."""
+    return (await remainder(client))[0]
+
+
+def answer_sent(sink: Any, command: commands.Command) -> None:
+    sink.reply(codec.encode(messages.Sent(command.frame.rid, 1, 1, 1)))
+
+
+async def raw_client(node: World) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A socket after the upgrade."""
+    source, sink = await asyncio.open_connection("127.0.0.1", node.port)
+    sink.write(UPGRADE)
+    assert (await source.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+    return source, sink
+
+
+async def close_code(source: asyncio.StreamReader) -> int | None:
+    """The code of the close frame with which a stream of frames ends."""
+    data = await source.read()
+    while data:
+        size, start = data[1], 2
+        if size == 126:
+            size, start = int.from_bytes(data[2:4], "big"), 4
+        if data[0] == 0x88:
+            return int.from_bytes(data[start : start + 2], "big")
+        data = data[start + size :]
+    return None
