@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from actors.state import log, rules
+from actors.state.reactions import check_emoji, check_room
 from protocol import codes, events, messages
 from storage import records
 
@@ -210,7 +211,9 @@ class Messaging(log.Log):
         if reactions.get(command.user, "") == frame.emoji:
             raise codes.Refused(codes.NOTHING_CHANGED)
         if frame.emoji:
+            check_emoji(frame.emoji)
             reactions[command.user] = frame.emoji
+            check_room(reactions)
         else:
             del reactions[command.user]
         fold = msgspec.structs.replace(target.fold, reactions=reactions, changed=self.head + 1)

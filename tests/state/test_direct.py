@@ -373,6 +373,12 @@ def test_each_user_has_one_reaction_to_a_message() -> None:
     assert host.refused(ASHA, react(1, ""), pair()) is codes.NOTHING_CHANGED
 
 
+def test_a_reaction_is_an_emoji() -> None:
+    host = started()
+    assert host.refused(BEN, react(1, "a b"), pair()) is codes.UNSUPPORTED_BODY
+    assert host.refused(BEN, react(1, "👍" * 11), pair()) is codes.TOO_LONG
+
+
 def test_a_reaction_after_an_edit_keeps_the_edit_and_the_other_way_round() -> None:
     host = started()
     host.do(ASHA, edit(1, "new"), pair())
