@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import config
 import telemetry
-from gateway import http, websocket
+from gateway import http, kernel, websocket
 from gateway import hub as hubs
 from gateway.door import Door
 from gateway.wheel import Timed
@@ -95,8 +95,10 @@ class Gateway:
             if self._internal is not None:
                 await self._internal.start()
             self._server = await hub.loop.create_server(
-                lambda: Door(hub), self._listener.host, self._listener.port, backlog=self._listener.backlog
+                lambda: Door(hub), self._listener.host, self._listener.port, backlog=self._listener.backlog, start_serving=False
             )
+            kernel.bound(self._server)
+            await self._server.start_serving()
         except BaseException:
             await self._close_pages()
             raise

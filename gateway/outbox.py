@@ -35,8 +35,8 @@ _log = telemetry.logger("gateway")
 class Owner(Protocol):
     """The connection that an outbox belongs to."""
 
-    def spoke(self, now: float) -> None:
-        """Something was sent."""
+    def spoke(self, now: float, size: int) -> None:
+        """So many bytes are about to be sent."""
         ...
 
     def hold(self, on: bool) -> None:
@@ -241,7 +241,7 @@ class Outbox:
         """Hand what was taken to the transport, and let in what was kept out."""
         assert self._transport is not None
         assert self._owner is not None
-        self._owner.spoke(now)
+        self._owner.spoke(now, len(wire))
         self._transport.write(wire)
         if self._refused or self._full:
             self._sink_below()

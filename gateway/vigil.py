@@ -32,9 +32,16 @@ def next_look(state: Connection, terms: Terms, now: float, jitter: float, stall:
 
 def observed(stall: Stall, unsent: int, now: float) -> Stall:
     """What is known now that `unsent` bytes were seen. One byte taken since the last look starts the time anew."""
+    if not unsent:
+        return None
     if stall is None or unsent < stall[0]:
         return unsent, now
     return stall
+
+
+def added(stall: Stall, size: int) -> Stall:
+    """What is known after more is written: as much more would be unsent if none were taken."""
+    return None if stall is None else (stall[0] + size, stall[1])
 
 
 def is_slow(stall: Stall, now: float, stalled_write_s: float) -> bool:

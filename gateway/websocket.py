@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from actors import commands
 from actors.runtime import errors
-from gateway import entering, intake, limits, outbox, reader, toll, vigil
+from gateway import entering, intake, kernel, limits, outbox, reader, toll, vigil
 from gateway import hub as hubs
 from protocol import codes, connection, messages
 from protocol.connection import Admit, Command
@@ -161,9 +161,11 @@ class Socket(entering.Entering):
 
     # --- from the outbox ----------------------------------------------------------------------------------------------
 
-    def spoke(self, now: float) -> None:
-        """Something was sent."""
+    def spoke(self, now: float, size: int) -> None:
+        """So many bytes are sent."""
         self._connection.spoke = now
+        if self._stall is not None:
+            self._stall = vigil.added(self._stall, size)
 
     def hold(self, on: bool) -> None:
         """The outbox is full: no further commands for now."""
@@ -173,7 +175,7 @@ class Socket(entering.Entering):
         """The transport is full; watch that it takes a byte now and then."""
         hub = self._hub
         now = hub.clock()
-        self._stall = (self._unsent(), now)
+        self._stall = vigil.observed(self._stall, self._unsent(), now)
         hub.wheel.hasten(self, now + hub.limits.stalled_write_s)
 
     def closing(self, code: int) -> None:
@@ -198,14 +200,13 @@ class Socket(entering.Entering):
             self._transport.abort()
             return
         hub = self._hub
-        if self._stall is not None:
-            self._stall = vigil.observed(self._stall, self._unsent(), now)
-            if vigil.is_slow(self._stall, now, hub.limits.stalled_write_s):
-                hub.counters.closes[codes.SLOW.symbol] += 1
-                self._transport.abort()
-                return
-        if self._holds & (intake.REFUSED | intake.BACKLOG):
-            self._connection.heard = now  # its silence is ours
+        self._stall = vigil.observed(self._stall, self._unsent(), now)
+        if vigil.is_slow(self._stall, now, hub.limits.stalled_write_s):
+            hub.counters.closes[codes.SLOW.symbol] += 1
+            self._transport.abort()
+            return
+        if self._holds:
+            self._connection.heard = now  # it is not read, so its silence is ours
         for effect in self._connection.tick(now):
             if type(effect) is connection.Close:
                 self.shut_out(effect.close)
@@ -242,9 +243,14 @@ class Socket(entering.Entering):
         hub.wheel.put(self, when)
 
     def _unsent(self) -> int:
-        assert self._transport is not None
-        unsent = self._transport.get_write_buffer_size()
-        return unsent + self._raw.get_write_buffer_size() if self._raw is not None else unsent
+        """Bytes that the client has not taken, once some of them wait here; 0 while the kernel takes them all.
+
+        The kernel asks for more only when a good part of what it holds has left: for minutes, with a slow client. So what it
+        holds counts, or a client would be cut that takes bytes all the time."""
+        transport, raw = self._transport, self._raw
+        assert transport is not None
+        waiting = transport.get_write_buffer_size() + (raw.get_write_buffer_size() if raw is not None else 0)
+        return waiting + kernel.unacknowledged(raw or transport) if waiting else 0
 
     def _ended(self, ended: reader.Ended) -> None:
         """The client's close frame, or a breach of RFC 6455: nothing that follows is read."""

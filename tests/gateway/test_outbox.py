@@ -81,8 +81,8 @@ class Device:
         self.transport.outbox = self.outbox
         self.outbox.on_drained = lambda: self.log.append("drained")
 
-    def spoke(self, now: float) -> None:
-        self.log.append(now)
+    def spoke(self, now: float, size: int) -> None:
+        self.log.append((now, size))
 
     def hold(self, on: bool) -> None:
         self.log.append("held" if on else "released")

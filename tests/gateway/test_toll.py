@@ -50,7 +50,7 @@ def test_what_is_taken_on_credit_is_waited_for_and_the_address_pays_it_too() -> 
     (payer,) = payers(1)
     for _ in range(8):
         wait_ms = payer.overdraw(TARIFF, 100.0)
-    now = 100.0 + wait_ms / 1000
-    assert payer.pay(TARIFF, now) == ""
     assert payer._address is not None
-    assert payer._address.commands == 101.0 + 1 / 8
+    assert payer._address.commands == 101.0
+    assert payer.pay(TARIFF, 100.0) == toll.CONNECTION
+    assert payer.pay(TARIFF, 100.0 + wait_ms / 1000) == ""

@@ -39,3 +39,11 @@ def test_one_byte_taken_starts_the_time_anew_and_none_does_not() -> None:
     assert not vigil.is_slow(stall, 129.0, 30.0)
     assert not vigil.is_slow(vigil.observed(stall, 999, 129.0), 130.0, 30.0)
     assert not vigil.is_slow(None, 130.0, 30.0)
+    assert vigil.observed(stall, 0, 120.0) is None
+
+
+def test_what_is_written_meanwhile_hides_no_byte_that_was_taken_and_makes_none_up() -> None:
+    stall = vigil.added(vigil.observed(None, 1000, 100.0), 500)
+    assert vigil.observed(stall, 1499, 120.0) == (1499, 120.0)
+    assert vigil.is_slow(vigil.observed(stall, 1500, 120.0), 130.0, 30.0)
+    assert vigil.added(None, 500) is None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
+import os
+import socket
 import struct
 from typing import Any
 
@@ -15,7 +17,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.frames import BINARY, CLOSE, CONT, PING, Frame
 
 from actors import commands
-from gateway import vigil
+from gateway import kernel, vigil
 from protocol import codec, codes, messages
 from tests.gateway import world
 
@@ -350,6 +352,79 @@ async def test_a_socket_that_takes_no_byte_for_30_seconds_is_cut_and_one_that_ta
         assert node.sessions.detached == [1001]
         sink.close()
         assert source is not None
+
+
+async def slow_client(node: world.World) -> tuple[socket.socket, Any]:
+    """A welcomed client with hardly a buffer of its own, that reads when a test says so; and its outlet."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(client, ("127.0.0.1", node.port))
+    await loop.sock_sendall(client, world.UPGRADE + Frame(BINARY, world.hello()).serialize(mask=True))
+    await node.sessions.until(lambda: 1001 in node.sessions.sinks)
+    return client, node.sink()
+
+
+async def test_a_socket_that_takes_few_bytes_is_not_cut_although_nothing_leaves_the_node_for_a_while() -> None:
+    clock, loop = world.Clock(), asyncio.get_running_loop()
+    async with world.running(clock=clock, limit_options={"outbox_bytes": 128 * 1024}) as node:
+        client, outlet = await slow_client(node)
+        frame = codec.encode(messages.Error(1, 1, "x" * 8000, "", False))
+        await node.settled(lambda: not outlet.offer(frame, 1))
+        (connection,) = node.sockets
+        for _ in range(6):
+            node.pass_time(20)
+            client.send(Frame(BINARY, codec.encode(messages.ClientHeartbeat(0))).serialize(mask=True))
+            await node.settled(lambda: connection._connection.heard == clock.now)
+            left = connection._unsent()
+            while connection._unsent() >= left:
+                await loop.sock_recv(client, 1024)
+        assert not node.counters.closes
+        client.close()
+
+
+async def test_a_little_that_is_never_taken_is_as_slow_as_much() -> None:
+    clock = world.Clock()
+    async with world.running(clock=clock) as node:
+        client, outlet = await slow_client(node)
+        (connection,) = node.sockets
+        assert connection._transport is not None
+        frame = codec.encode(messages.Error(1, 1, "x" * 8000, "", False))
+
+        def some_waits() -> bool:
+            assert connection._transport is not None
+            return connection._transport.get_write_buffer_size() > 0 or not outlet.offer(frame, 1)
+
+        await node.settled(some_waits)
+        assert not connection.outbox._is_stuck  # less waits than what the transport calls full
+        for _ in range(61):
+            node.pass_time(1)
+            connection._connection.heard = clock.now  # it goes on speaking
+        await node.settled(lambda: not node.sockets)
+        assert node.counters.closes == {"slow": 1}
+        client.close()
+
+
+async def test_a_client_that_the_node_does_not_read_is_not_taken_for_lost() -> None:
+    clock = world.Clock()
+    async with world.running(clock=clock) as node, node.client() as client:
+        (connection,) = node.sockets
+        connection.hold(on=True)
+        for _ in range(200):
+            node.pass_time(1)
+        connection.hold(on=False)
+        await client.send(world.send(1))
+        await node.sessions.until(lambda: node.sessions.frames)
+        assert not node.counters.closes
+
+
+async def test_the_kernel_holds_little_of_what_a_client_does_not_take() -> None:
+    async with world.running() as node, node.client():
+        (connection,) = node.sockets
+        assert connection._transport is not None
+        with socket.socket(fileno=os.dup(connection._transport.get_extra_info("socket").fileno())) as own:
+            assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == kernel.UNSENT
 
 
 async def test_answers_over_the_limit_stop_the_reading_of_commands_until_they_have_left() -> None:
