@@ -12,6 +12,7 @@ logs inbox accounts feed     the queries of the four contracts
 rows         rows as records, checksums verified
 checkpoints  moving the log into the database without stalling a commit
 erasures     seeing to it that erased bodies stand in no file: the clock; `scrub` is the hand
-doctor       everything that can be wrong
+wal          whether the log of a killed node holds what was acknowledged
+doctor       everything that can be wrong; `isolate` gives up what cannot be mended
 backup bulk  copies, and large populations
 """

@@ -75,6 +75,11 @@ def look(path: pathlib.Path) -> Connection:
     return _set_up(f"{path.absolute().as_uri()}?{how}", READER_CACHE_KIB, True)
 
 
+def scratch() -> Connection:
+    """An empty database in memory."""
+    return sqlite3.connect(":memory:", isolation_level=None)
+
+
 def _set_up(uri: str, cache_kib: int, read_only: bool) -> Connection:
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         raise errors.Unavailable(f"SQLite {sqlite3.sqlite_version} is too old; 3.37 or newer is needed")

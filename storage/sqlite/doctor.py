@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from storage import errors, records
-from storage.sqlite import connection, feed, folder, wal
+from storage.sqlite import connection, feed, folder, migrations, wal
 
 #: done and total, in streams.
 Progress = Callable[[int, int], None]
@@ -50,17 +50,28 @@ def _log(file: pathlib.Path) -> Iterator[Finding]:
         yield Finding(connection.log_of(file).name, f"{lost} or more acknowledged transactions in it cannot be read")
 
 
-def examine(file: pathlib.Path, progress: Progress = lambda _done, _total: None) -> list[Finding]:
-    """As `doctor`, for a database file: a backup, or that of a running node. It reads one snapshot."""
+def examine(
+    file: pathlib.Path,
+    progress: Progress = lambda _done, _total: None,
+    opened: Callable[[connection.Connection], None] = lambda _conn: None,
+) -> list[Finding]:
+    """As `doctor`, for a database file: a backup, or that of a running node. It reads one snapshot. What `progress` raises ends
+    it; `opened` is told the connection, which may be interrupted: then the findings mean nothing."""
     findings: list[Finding] = []
     try:
         conn = connection.look(file)
     except connection.Error as error:
         return [Finding(file.name, str(connection.translate(error)))]
     try:
+        opened(conn)
         folder.check_identity(conn)
         if not folder.version(conn):
             return [Finding(file.name, "the database is empty")]
+        if folder.version(conn) < len(migrations.MIGRATIONS):
+            return [
+                Finding(file.name, "an older program made it: restore it, or start on it, which migrates it; then examine it")
+            ]
+        findings += [Finding("schema", f"{name} is not as this program makes it") for name in folder.strange(conn)]
         conn.execute("BEGIN")
         for check in (_structure, _orphans, _members, _accounts, _feed):
             findings += _guarded(check.__name__.strip("_"), check(conn))

@@ -59,6 +59,8 @@ def open_database(folder: pathlib.Path) -> connection.Connection:
         check_identity(conn)
         conn.execute("PRAGMA journal_mode = WAL")
         migrate(conn)
+        if names := strange(conn):
+            raise errors.Damaged(f"the schema is not the one that this program makes: {', '.join(names)}; restore a backup")
         check_tail(conn)
     except connection.Error as error:
         conn.close()
@@ -88,9 +90,10 @@ def check_identity(conn: connection.Connection) -> None:
         )
 
 
-def migrate(conn: connection.Connection) -> None:
-    """Apply the steps that the database has not seen, each with its version in one transaction."""
-    for number, script in enumerate(migrations.MIGRATIONS[version(conn) :], start=version(conn) + 1):
+def migrate(conn: connection.Connection, to: int | None = None) -> None:
+    """Apply the steps that the database has not seen, up to version `to` (None: all), each with its version in one
+    transaction."""
+    for number, script in enumerate(migrations.MIGRATIONS[version(conn) : to], start=version(conn) + 1):
         conn.executescript(
             f"BEGIN IMMEDIATE;\n{script}\nPRAGMA application_id = {migrations.APPLICATION_ID};\n"
             f"PRAGMA user_version = {number};\nCOMMIT;"
@@ -101,6 +104,32 @@ def raise_epoch(conn: connection.Connection) -> int:
     """Count this start; the number fences every earlier process on the same data."""
     row = conn.execute("UPDATE meta SET value = value + 1 WHERE key = 'node_epoch' RETURNING value").fetchall()
     return int(row[0][0])
+
+
+def begin_anew(conn: connection.Connection) -> None:
+    """The data are those of an earlier moment, and what came later is lost: the next start fences whoever knew it."""
+    conn.execute(
+        "UPDATE meta SET value = 1 + max(value, (SELECT coalesce(max(epoch), 0) FROM streams)) WHERE key = 'node_epoch'"
+    )
+
+
+def strange(conn: connection.Connection) -> list[str]:
+    """The tables, indexes and counters that are not as the migrations make them: nobody would miss one before it is needed."""
+    made = connection.scratch()
+    try:
+        migrate(made, version(conn))
+        expected, found = _schema(made), _schema(conn)
+    finally:
+        made.close()
+    return [name for name in sorted(expected.keys() | found.keys()) if expected.get(name) != found.get(name)]
+
+
+def _schema(conn: connection.Connection) -> dict[str, str]:
+    """What there is by name; SQLite's own (statistics, indexes of keys) left out."""
+    found = conn.execute("SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'").fetchall()
+    if any(name == "meta" for name, _ in found):
+        found += [(f"meta.{key}", "") for (key,) in conn.execute("SELECT key FROM meta")]
+    return dict(found)
 
 
 def check_tail(conn: connection.Connection) -> None:
@@ -117,6 +146,10 @@ def check_tail(conn: connection.Connection) -> None:
             first = max(first, last + 1 - left)
             stream = rows.stream_of(conn, sid)
             head = conn.execute("SELECT head FROM streams WHERE sid = ?", (sid,)).fetchone()[0]
-            if head < last or len(rows.events(conn, stream, sid, first, last, -1)) != last + 1 - first:
+            try:
+                found = rows.events(conn, stream, sid, first, last, -1)
+            except errors.Damaged as error:
+                raise errors.Damaged(f"{error}; restore a backup, or give it up with `doctor --isolate`") from None
+            if head < last or len(found) != last + 1 - first:
                 raise errors.Damaged(f"stream {stream.hex()} lacks events of its newest commits; run doctor")
             left -= last + 1 - first

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pytest
 
 from storage import errors
-from storage.sqlite import connection, doctor, wal
+from storage.sqlite import connection, doctor, isolate, wal
 from storage.sqlite import store as sqlite
 from tests import conftest
 from tests.storage import make
@@ -176,3 +176,13 @@ async def test_examining_makes_no_file_in_a_folder_that_was_closed(killed: pathl
     assert doctor.examine(killed / connection.FILE) == []
     assert [entry.name for entry in killed.iterdir()] == [connection.FILE]
     assert wal.acknowledged_beyond(killed / connection.FILE) == 0
+
+
+async def test_what_lies_beyond_damage_in_the_log_can_be_given_up(killed: pathlib.Path) -> None:
+    change(log(killed), flip_event_20)
+    damaged = log(killed).read_bytes()
+    (line,) = isolate.isolate(killed, lambda _n, _before: b"")
+    assert line.startswith("kith.db-wal: 20 or more acknowledged transactions")
+    assert (killed / "kith.db-wal.damaged").read_bytes() == damaged
+    assert doctor.doctor(killed) == []
+    assert await head(killed) == 19
