@@ -7,13 +7,29 @@ import pathlib
 from collections.abc import Awaitable, Sequence
 
 from storage import records
-from storage.sqlite import accounts, backup, checkpoints, connection, erasures, feed, folder, inbox, logs, readers, writer
+from storage.sqlite import (
+    accounts,
+    backup,
+    checkpoints,
+    connection,
+    doctor,
+    erasures,
+    feed,
+    folder,
+    inbox,
+    logs,
+    readers,
+    writer,
+)
 
 #: Reader threads of a store: the second keeps short reads going while the first is busy with a long one.
 READERS = 2
 
 #: Events erased in one transaction before a copy is made, so that commits get their turn in between.
 SAVE_ERASES = 256
+
+#: Until a copy that does not stop is told again, in seconds: it may have been between two statements.
+STOP_AGAIN_SECONDS = 0.05
 
 
 async def open_store(path: pathlib.Path, *, readers: int = READERS) -> SQLiteStore:
@@ -54,6 +70,7 @@ class SQLiteStore:
         self._checkpoints = checkpoints.Checkpoints(database, self._writer, loop)
         self._erasures = erasures.Erasures(database, self._writer, loop)
         self._writer.committed = self._committed
+        self._saves: dict[asyncio.Future[list[doctor.Finding]], backup.Save] = {}
         self._closing: asyncio.Task[None] | None = None
 
     # --- LogStore
@@ -199,12 +216,25 @@ class SQLiteStore:
         readers never leave the log alone."""
         await self._erasures.settle()
 
-    async def save(self, target: pathlib.Path, now: int, redact: records.Redact) -> None:
+    async def save(self, target: pathlib.Path, now: int, redact: records.Redact) -> list[doctor.Finding]:
         """Write a copy of everything into the new file `target`, beside the running node, after erasing what has expired by
         `now`. Raises Unavailable (the file exists, disk full) or Damaged (the copy does not verify)."""
         while await self.erase_expired(now, redact, SAVE_ERASES):
             pass
-        await asyncio.to_thread(backup.save, self.folder / connection.FILE, target, now)
+        save = backup.Save(self.folder / connection.FILE, target, now)
+        work = asyncio.get_running_loop().run_in_executor(None, save.run)
+        self._saves[work] = save
+        work.add_done_callback(self._saved)
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:  # nobody waits for the copy any more
+            save.stop()
+            raise
+
+    def _saved(self, work: asyncio.Future[list[doctor.Finding]]) -> None:
+        del self._saves[work]
+        if not work.cancelled():
+            work.exception()  # told to who waits, if anybody does
 
     async def close(self) -> None:
         if self._closing is None:
@@ -218,6 +248,10 @@ class SQLiteStore:
             self._erasures.committed()
 
     async def _close(self) -> None:
+        while self._saves:
+            for save in self._saves.values():
+                save.stop()
+            await asyncio.wait(self._saves, timeout=STOP_AGAIN_SECONDS)
         await self._erasures.stop()
         for thread in (*self._readers.close(), self._checkpoints.close()):
             await asyncio.to_thread(thread.join)

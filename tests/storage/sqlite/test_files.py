@@ -320,7 +320,7 @@ async def test_a_copy_never_holds_what_should_have_expired(data: pathlib.Path, t
     await store.save(tmp_path / "copy", 200, make.redact)
     assert await make.whole(store, DIRECT) == [(1, b"gones"), (2, b"b")]
     with pytest.raises(errors.Unavailable, match="expired"):
-        backup.save(data / connection.FILE, tmp_path / "other", 300)
+        backup.Save(data / connection.FILE, tmp_path / "other", 300).run()
     assert not (tmp_path / "other").exists()
     await store.close()
 
