@@ -238,7 +238,7 @@ class Node:
             counters=self.telemetry,
             internal=settings.internal,
             is_healthy=self._sick,
-            is_ready=lambda: list(self.problems()),
+            is_ready=lambda: list(self._unready()),
         )
 
     # --- where, and how it is -----------------------------------------------------------------------------------------
@@ -255,14 +255,27 @@ class Node:
         return f"http://{_joined(*self.gateway.internal_addresses[0])}"
 
     def problems(self) -> Iterator[str]:
-        """Why the node should not get new connections; nothing when it should."""
+        """What is wrong with the node; nothing when all is well."""
         yield from self._sick()
         if not self._ready:
             yield "the node is starting or stopping"
 
     def _sick(self) -> list[str]:
-        reasons = [] if self.store.healthy else ["the store does not take writes"]
-        return reasons if self.failure is None else [*reasons, "the node has given up"]
+        damaged = self.store.damaged
+        return [*self._stuck(), *([f"the store is damaged: {damaged}"] if damaged else [])]
+
+    def _stuck(self) -> Iterator[str]:
+        """Why nobody is served. (Where single rows have rotted, everybody else is.)"""
+        if not self.store.healthy:
+            yield "the store does not take writes"
+        if self.failure is not None:
+            yield "the node has given up"
+
+    def _unready(self) -> Iterator[str]:
+        """Why the node should not get new connections."""
+        yield from self._stuck()
+        if not self._ready:
+            yield "the node is starting or stopping"
 
     # --- watching -----------------------------------------------------------------------------------------------------
 

@@ -29,6 +29,11 @@ class Bundle:
         return all(owner.healthy for owner in self.owners)
 
     @property
+    def damaged(self) -> str:
+        """The first damage that any back end has met; "": none."""
+        return next(filter(None, (owner.damaged for owner in self.owners)), "")
+
+    @property
     def node_epoch(self) -> int:
         """The fencing number of this process in the log; see `interfaces.Store.node_epoch`."""
         return self.owners[0].node_epoch

@@ -193,6 +193,12 @@ class Store(LogStore, InboxStore, AccountStore, ChangeFeed, Protocol):
         ...
 
     @property
+    def damaged(self) -> str:
+        """The first damage met since the store was opened, in words for the operator; "" while there was none. No success takes
+        it back: what is damaged stays so until it is repaired."""
+        ...
+
+    @property
     def node_epoch(self) -> int:
         """The fencing number this process holds: strictly greater than that of any earlier process on the same data."""
         ...

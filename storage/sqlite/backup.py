@@ -52,7 +52,7 @@ class Save:
         return findings
 
     def stop(self) -> None:
-        """Let `run` raise Unavailable soon and leave nothing. A call may fall between two statements: repeat it until it has."""
+        """Let `run` raise Unavailable soon and leave nothing. A call may fall between statements: repeat it until it has."""
         self._stopped = True
         conn = self._conn
         if conn is not None:

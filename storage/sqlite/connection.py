@@ -126,6 +126,18 @@ def translate(error: BaseException) -> errors.StorageError:
     return errors.Unavailable(f"{name}: {error}")
 
 
+class Damage:
+    """The first damage that a thread has met, in words; "" while there was none. A later success does not take it back."""
+
+    def __init__(self) -> None:
+        self.reason = ""
+
+    def notice(self, error: BaseException) -> None:
+        found = translate(error)
+        if not self.reason and isinstance(found, errors.Damaged):
+            self.reason = str(found)
+
+
 def may_have_happened(error: BaseException) -> bool:
     """True when a COMMIT that failed so may still be found by a recovery: an I/O error, perhaps of the sync."""
     return code(error) == sqlite3.SQLITE_IOERR

@@ -32,9 +32,10 @@ HOP_SECONDS = 0.002
 
 
 class Readers:
-    """A few threads, each with a read-only connection."""
+    """A few threads, each with a read-only connection. `damage` may be read from any thread."""
 
     def __init__(self, path: pathlib.Path, count: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.damage = connection.Damage()
         self._path = path
         self._loop = loop
         self._waiting: collections.deque[_Job] = collections.deque()
@@ -100,6 +101,7 @@ class Readers:
                 conn = connection.connect(self._path, connection.READER_CACHE_KIB, read_only=True)
             conn.execute("BEGIN")
         except connection.Error as error:
+            self.damage.notice(error)
             fault = error
         for future, query, args in jobs:
             if fault is not None or conn is None:
@@ -108,9 +110,11 @@ class Readers:
             try:
                 answers.append((future, query(conn, *args), None))
             except connection.Error as error:
+                self.damage.notice(error)
                 answers.append((future, None, connection.translate(error)))
                 fault = error if connection.of_surroundings(error) else None
             except Exception as error:
+                self.damage.notice(error)
                 answers.append((future, None, error))
             if time.perf_counter() - began > HOP_SECONDS:
                 self._answer(answers)

@@ -205,6 +205,10 @@ class SQLiteStore:
         return self._writer.healthy
 
     @property
+    def damaged(self) -> str:
+        return self._writer.damage.reason or self._readers.damage.reason
+
+    @property
     def node_epoch(self) -> int:
         return self._epoch
 
@@ -218,7 +222,7 @@ class SQLiteStore:
 
     async def save(self, target: pathlib.Path, now: int, redact: records.Redact) -> list[doctor.Finding]:
         """Write a copy of everything into the new file `target`, beside the running node, after erasing what has expired by
-        `now`. Raises Unavailable (the file exists, disk full) or Damaged (the copy does not verify)."""
+        `now`; what is wrong with it. Raises Unavailable (the file exists, disk full) or Damaged (the store cannot be read)."""
         while await self.erase_expired(now, redact, SAVE_ERASES):
             pass
         save = backup.Save(self.folder / connection.FILE, target, now)

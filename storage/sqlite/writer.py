@@ -66,12 +66,13 @@ _Answer = tuple["asyncio.Future[Any]", Any, Exception | None]
 
 
 class Writer:
-    """Owner of the only connection that writes. `healthy` may be read from any thread.
+    """Owner of the only connection that writes. `healthy` and `damage` may be read from any thread.
 
     `committed(erased)` is called on the writer's thread after each commit and must be quick; `erased`: bodies were."""
 
     def __init__(self, path: pathlib.Path, conn: connection.Connection, loop: asyncio.AbstractEventLoop) -> None:
         self.healthy = True
+        self.damage = connection.Damage()
         self.committed: Callable[[bool], None] = lambda _: None
         self._path = path
         self._loop = loop
@@ -160,6 +161,7 @@ class Writer:
             try:
                 answers.append((job.future, job.run(book), None))
             except Exception as error:
+                self.damage.notice(error)
                 if connection.of_surroundings(error):
                     raise
                 if job.batch is not None or not isinstance(error, errors.StorageError):
@@ -174,6 +176,7 @@ class Writer:
         try:
             answer = job.future, job.run_apart(book), None
         except Exception as error:
+            self.damage.notice(error)
             if connection.of_surroundings(error):
                 raise
             self._roll_back(book)
@@ -185,6 +188,7 @@ class Writer:
         try:
             return job.future, job.run(self._open()), None
         except connection.Error as error:
+            self.damage.notice(error)
             return job.failed(connection.translate(error))
         except Exception as error:
             return job.future, None, error
@@ -208,6 +212,7 @@ class Writer:
     def _lost(self, group: list[Job], error: Exception) -> list[_Answer]:
         """The connection is given up with whatever it had begun; the next group opens another."""
         self.healthy = False
+        self.damage.notice(error)
         book, self._book = self._book, None
         if book is not None:
             book.conn.close()

@@ -39,12 +39,12 @@ def small_disk(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
     subprocess.run(["umount", str(place)], check=True)
 
 
-async def health(node: Node) -> int:
-    """The HTTP status of /healthz."""
+async def health(node: Node, name: str = "healthz") -> int:
+    """The HTTP status of a page on the operator's port."""
 
     def ask() -> int:
         try:
-            with urllib.request.urlopen(f"{node.internal_url}/healthz", timeout=10) as answer:
+            with urllib.request.urlopen(f"{node.internal_url}/{name}", timeout=10) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code
@@ -107,6 +107,9 @@ async def test_a_damaged_row_is_never_served_and_all_others_are(tmp_path: pathli
             assert codes.BY_NUMBER[refused.number].temporary
             assert isinstance((await asha.send_text(whole, "and on")).seq, int)
         assert node.telemetry.checksum_errors > 0
+        assert await health(node) == 503
+        assert await health(node, "readyz") == 200  # new people may come: they are served
+        assert [problem for problem in node.problems() if "fails its checksum" in problem]
     store = await sqlite.open_store(data)
     with pytest.raises(errors.Damaged):
         await store.range(damaged, 1, 20, 99, 10**6)

@@ -60,6 +60,10 @@ class FaultyStore:
         return self.inner.healthy and not self.away
 
     @property
+    def damaged(self) -> str:
+        return self.inner.damaged
+
+    @property
     def node_epoch(self) -> int:
         return self.inner.node_epoch
 

@@ -17,6 +17,7 @@ class Stub:
     def __init__(self, name: str, log: list[str], epoch: int, fails: bool = False) -> None:
         self.name, self.log, self.node_epoch, self.fails = name, log, epoch, fails
         self.healthy = not fails
+        self.damaged = f"a row of {name} has rotted" if fails else ""
 
     async def probe(self) -> None:
         if self.fails:
@@ -48,6 +49,7 @@ async def test_all_are_closed_last_opened_first_even_when_one_fails() -> None:
     log: list[str] = []
     whole = mixed(Stub("log", log, 7), Stub("accounts", log, 3, fails=True), Stub("feed", log, 1))
     assert not whole.healthy
+    assert whole.damaged == "a row of accounts has rotted"
     assert whole.node_epoch == 7
     with pytest.raises(errors.Unavailable, match="accounts"):
         await whole.probe()

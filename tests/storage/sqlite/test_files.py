@@ -112,6 +112,37 @@ async def test_a_sound_store_has_no_findings(data: pathlib.Path) -> None:
     assert seen[-1] == (3, 3)
 
 
+async def test_damage_that_was_met_is_not_forgotten_when_commits_succeed(
+    data: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder, "TAIL_EVENTS", FILLER)
+    await filled(data)
+    flip(data / connection.FILE, OLD_BODY)
+    store = await sqlite.open_store(data)
+    assert (make.healthy(store), store.damaged) == (True, "")
+    with pytest.raises(errors.Damaged):
+        await store.load(DIRECT)
+    await make.stored(store, append(GROUP, FILLER + 1, event()))
+    await store.probe()
+    assert (make.healthy(store), store.damaged) == (True, f"event 1 of stream {DIRECT.hex()} fails its checksum")
+    await store.close()
+
+
+async def test_damage_that_a_write_meets_is_not_forgotten_when_others_succeed(data: pathlib.Path) -> None:
+    await filled(data)
+    conn = connection.connect(data / connection.FILE, 100)
+    (page,) = conn.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'marks'").fetchone()
+    conn.close()
+    with (data / connection.FILE).open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(random.Random(1).randbytes(4096))
+    store = await sqlite.open_store(data)
+    assert await make.results(store, records.Mark(DIRECT, ASHA, 1, 1)) == [records.Result.FAILED]
+    await make.stored(store, append(GROUP, FILLER + 1, event()))
+    assert "malformed" in store.damaged
+    await store.close()
+
+
 async def test_a_damaged_event_is_never_served_and_others_are(data: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folder, "TAIL_EVENTS", FILLER)
     await filled(data)
