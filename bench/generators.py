@@ -18,7 +18,7 @@ from typing import Any
 
 import uvloop
 
-from bench import machine, people, process, progress
+from bench import machine, people, process, progress, wire
 
 #: Seconds without a word from any generator after which something hangs.
 SILENCE_S = 180.0
@@ -26,7 +26,7 @@ _POLL_S = 0.25
 
 
 class GeneratorFailed(Exception):
-    """A generator process raised; its traceback."""
+    """A generator process raised: its traceback, or why it could not connect."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -171,6 +171,8 @@ def _child(pipe: multiprocessing.connection.Connection, drive: Drive, job: Job, 
 
     try:
         pipe.send(("result", uvloop.run(whole())))
+    except wire.Unreachable as error:
+        pipe.send(("failed", str(error)))
     except BaseException:
         pipe.send(("failed", traceback.format_exc()))
     pipe.close()

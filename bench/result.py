@@ -33,7 +33,10 @@ class Figures:
 
 @dataclass(slots=True, frozen=True)
 class Result:
-    """The medians of all runs of a workload, figure by figure; errors are added up. The texts are the workload's."""
+    """The medians of all runs of a workload, figure by figure; errors are added up. The texts are the workload's.
+
+    `durable` None: nothing is written in it, or nobody knows. `url`: of a server that ran already; None: a node of this
+    checkout. `is_here`: it runs on this machine."""
 
     workload: str
     what: str
@@ -41,11 +44,15 @@ class Result:
     target: str
     headline: str
     params: Mapping[str, Any]
-    durable: bool
+    durable: bool | None
     figures: Figures
+    url: str | None = None
+    is_here: bool = True
 
     def as_json(self) -> dict[str, Any]:
+        """What is not known of a server that ran already is null: the program of this checkout need not be what it runs."""
         figures = self.figures
+        ours = self.url is None
         metrics = {name: _short(value) for name, value in figures.metrics.items()}
         metrics |= {f"errors: {kind}": count for kind, count in sorted(figures.errors.items())}
         return {
@@ -62,10 +69,11 @@ class Result:
             "bytes_per_message": _short(figures.bytes_per_message),
             "errors": figures.errors.total(),
             "metrics": metrics,
-            "machine": machine.describe(),
-            "versions": machine.versions(),
-            "commit": machine.commit(),
+            "machine": machine.describe() if self.is_here else None,
+            "versions": machine.versions() if ours else None,
+            "commit": machine.commit() if ours else None,
             "date": machine.date(),
+            "url": self.url,
         }
 
 

@@ -43,6 +43,8 @@ def mb(value: float | None) -> str:
 
 
 def durability(found: result.Result) -> str:
+    if found.durable is None:
+        return "nothing is written" if found.url is None else "durability unknown"
     return "durable" if found.durable else "in memory"
 
 
@@ -66,13 +68,17 @@ def text(found: result.Result) -> str:
         lines.append(f"  {figures.bytes_per_message:.0f} bytes on the wire a message")
     lines += [f"  {name}: {short(value)}" for name, value in figures.metrics.items()]
     lines.append(f"  {', '.join(f'{name}={value}' for name, value in found.params.items())}")
+    if found.url is not None:
+        lines.append(f"  {found.url}, whose version is not known")
     if figures.errors:
         lines.append(f"  {mistakes(found)}")
     return "\n".join(lines)
 
 
 def table(results: Sequence[result.Result]) -> str:
-    """Markdown: a row for each workload, then the machine. A workload with errors shows those instead of a figure."""
+    """Markdown: a row for each workload, then the machine. A workload with errors shows those instead of a figure.
+
+    Of nodes of this checkout alone."""
     rows = ["| workload | what | measured | target |", "| --- | --- | --- | --- |"]
     for found in results:
         what = f"{found.what} ({durability(found)})"
@@ -80,8 +86,9 @@ def table(results: Sequence[result.Result]) -> str:
     place, software = machine.describe(), machine.versions()
     memory = int(place["memory_bytes"]) / 2**30
     runs = ", ".join(sorted({str(found.params["runs"]) for found in results}))
+    apart = "server on one core and generator on another" if None not in machine.cores() else "server and generator on one core"
     note = (
-        f"Medians of {runs} runs each, 128-byte bodies, server on one core and generator on another."
+        f"Medians of {runs} runs each, 128-byte bodies, {apart}."
         f" {place['cpu']}, {place['cores']} cores, {memory:.0f} GiB, Linux {place['kernel']};"
         f" Python {software['python']}, SQLite {software['sqlite']}; commit {machine.commit() or 'unknown'}, {machine.date()}."
     )

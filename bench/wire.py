@@ -12,9 +12,11 @@ import collections
 import hashlib
 import os
 import socket
+import ssl
 import time
 import urllib.parse
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -22,6 +24,8 @@ import msgspec
 from bench import people
 from protocol import codec, messages
 
+#: Where a server takes WebSockets.
+PATH = "/ws"
 #: Seconds until a connection must be open, a crowd of thousands included.
 OPEN_TIMEOUT_S = 60.0
 
@@ -88,7 +92,7 @@ class Client(asyncio.Protocol):
     """One device's connection. Subclasses say what to do with frames in `frame`.
 
     `user`, `device` and `limits` are known when `opened` is done; `counter` is that of the last command. `opened` fails with
-    ConnectionError when the server closes before. Whatever the server refuses or breaks is counted in `errors`, by symbol."""
+    Unreachable when the server closes before. Whatever the server refuses or breaks is counted in `errors`, by symbol."""
 
     __slots__ = (
         "_credential", "_host", "_key", "_rest", "bytes_in", "bytes_out", "counter", "device", "ending", "errors", "is_open",
@@ -141,7 +145,11 @@ class Client(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.transport.write(
-            b"GET /ws HTTP/1.1\r\nHost: " + self._host.encode() + b"\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"GET "
+            + PATH.encode()
+            + b" HTTP/1.1\r\nHost: "
+            + self._host.encode()
+            + b"\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: kith.v1.msgpack\r\n"
             b"Sec-WebSocket-Key: " + self._key + b"\r\n\r\n"
         )
@@ -178,7 +186,8 @@ class Client(asyncio.Protocol):
         if not self.ending:
             self.errors["connection lost"] += 1
         if not self.opened.done():
-            self.opened.set_exception(ConnectionError("closed before Welcome"))
+            seen = ", ".join(self.errors) or "no reason was given"
+            self.opened.set_exception(Unreachable(f"{self._host}: closed before Welcome ({seen})"))
             self.opened.exception()  # looked at, so that nobody is warned of it twice
         self.closed()
 
@@ -219,6 +228,35 @@ class Client(asyncio.Protocol):
             self.errors["unexpected WebSocket frame"] += 1
 
 
+class Unreachable(ConnectionError):
+    """A connection could not be made, or was closed before anybody was let in; why."""
+
+
+@dataclass(slots=True, frozen=True)
+class Endpoint:
+    """Where a server is. `authority`: host and port as in its URL."""
+
+    host: str
+    port: int
+    authority: str
+    tls: bool
+
+
+def endpoint(url: str) -> Endpoint:
+    """ValueError that says what is wrong with the URL."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"{url}: {error}") from None
+    if parts.scheme not in ("ws", "wss") or parts.hostname is None:
+        raise ValueError(f"{url}: ws://host:port/ws or wss://host:port/ws is expected")
+    if parts.path != PATH or parts.query or parts.fragment or parts.username is not None:
+        raise ValueError(f"{url}: a Kith server takes WebSockets at {PATH}, with nothing else in the URL")
+    tls = parts.scheme == "wss"
+    return Endpoint(parts.hostname, port or (443 if tls else 80), parts.netloc, tls)
+
+
 C = TypeVar("C", bound=Client)
 Make = Callable[[str, messages.Credential, Errors], C]
 
@@ -236,11 +274,9 @@ class Connector:
         source: str = "",
         receive_buffer: int = 0,
     ) -> None:
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme != "ws" or parts.hostname is None:
-            raise ValueError(f"{url}: a bench connects to ws://host:port/ws")
-        self._host = parts.hostname
-        self._port = parts.port or 80
+        self._place = endpoint(url)
+        # The system's authorities, or those of the file that SSL_CERT_FILE names (SSL_CTX_set_default_verify_paths(3)).
+        self._tls = ssl.create_default_context() if self._place.tls else None
         self._accounts = accounts
         self._errors = errors
         if isinstance(accounts, people.Registered):
@@ -250,13 +286,18 @@ class Connector:
         self._receive_buffer = receive_buffer
 
     async def open(self, make: Make[C], index: int) -> C:
-        """User number `index`, connected and let in. OSError, TimeoutError."""
+        """User number `index`, connected and let in. Unreachable, TimeoutError."""
         loop = asyncio.get_running_loop()
-        authority = f"{self._host}:{self._port}"
+        place, name = self._place, self._place.host if self._tls else None
         async with self._places:
             credential = self._accounts.credential(index)
-            channel = await self._channel()
-            _, client = await loop.create_connection(lambda: make(authority, credential, self._errors), sock=channel)
+            try:
+                channel = await self._channel()
+                _, client = await loop.create_connection(
+                    lambda: make(place.authority, credential, self._errors), sock=channel, ssl=self._tls, server_hostname=name
+                )
+            except OSError as error:
+                raise Unreachable(f"no connection to {place.authority}: {error}") from error
             async with asyncio.timeout(OPEN_TIMEOUT_S):
                 await client.opened
         return client
@@ -264,7 +305,7 @@ class Connector:
     async def _channel(self) -> socket.socket:
         """A connected TCP socket."""
         family, kind, protocol, _, address = (
-            await asyncio.get_running_loop().getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+            await asyncio.get_running_loop().getaddrinfo(self._place.host, self._place.port, type=socket.SOCK_STREAM)
         )[0]
         channel = socket.socket(family, kind, protocol)
         try:

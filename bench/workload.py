@@ -29,7 +29,7 @@ class Workload:
     """One row of the table. `params` and their defaults; `run` measures once, for about `seconds`.
 
     `what` it measures, `rate` what one of `rate_per_s` is, `target` what the project wants to reach, and `headline` the figures
-    that are held against it. `durable`: its messages are acknowledged when they are on disk."""
+    that are held against it. `durable`: its messages are acknowledged when they are on disk; None: it writes nothing."""
 
     name: str
     what: str
@@ -39,7 +39,7 @@ class Workload:
     seconds: float
     params: Mapping[str, int]
     run: Callable[[Run], result.Figures]
-    durable: bool = True
+    durable: bool | None = True
 
 
 @dataclass(slots=True, frozen=True)
@@ -103,7 +103,7 @@ class Run:
         settings: Mapping[str, str] = process.UNLIMITED,
     ) -> Iterator[process.Server]:
         """A server that knows persons 0 .. `persons` - 1. `population` makes `total` records instead: accounts and what they
-        have said. NotPossible on a remote server, which no records can be written into."""
+        have said. NotPossible on a server that runs already: no records can be written into it."""
         remote = self.around.remote
         if remote is not None:
             if population is not None:

@@ -169,6 +169,8 @@ async def drive(job: generators.Job, link: generators.Link) -> dict[str, float]:
 
 def run(run: workload.Run) -> result.Figures:
     """Measure once."""
+    if run.around.remote is not None:
+        raise workload.NotPossible("actors measures the runtime of this checkout, and no server")
     job = generators.Job("", run.accounts, run.params, run.seconds)
     found = generators.run(drive, [job], process.Server(""), run.server_core, run.bar).results[0]
     rate, cpu, memory = found.pop("tells_per_s"), found.pop("cpu_s"), found.pop("rss_bytes")

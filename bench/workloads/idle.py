@@ -109,4 +109,5 @@ WORKLOAD = workload.Workload(
     50.0,
     {"users": 10000},
     run,
+    durable=None,
 )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import collections
 import pathlib
 
-from bench import result, show
+from bench import machine, result, show
 
 #: The keys that whoever compares figures may rely on.
 KEYS = (
     "workload params durable seconds rate_per_s p50_ms p99_ms p999_ms server_cpu_s server_rss_bytes bytes_per_message errors"
-    " metrics machine versions commit date"
+    " metrics machine versions commit date url"
 ).split()
 
 
@@ -23,6 +23,12 @@ def published(*runs: result.Figures) -> result.Result:
     return result.Result("direct", "pairs", "messages", "15,000/s", "20,000/s", {"pairs": 50, "runs": len(runs)}, True, medians)
 
 
+def of_server(*, is_here: bool) -> result.Result:
+    """Of one that ran already."""
+    texts = ("direct", "pairs", "messages", "15,000/s", "20,000/s")
+    return result.Result(*texts, {"runs": 1}, None, figures(10.0), "ws://chat.example/ws", is_here)
+
+
 def test_every_figure_is_the_median_of_the_runs_and_errors_add_up() -> None:
     found = result.medians([figures(30.0, lost=1), figures(10.0), figures(20.0, lost=2, late=1)])
     assert (found.rate_per_s, found.p50_ms, found.p99_ms) == (20.0, 2.0, None)
@@ -32,6 +38,22 @@ def test_every_figure_is_the_median_of_the_runs_and_errors_add_up() -> None:
 
 def test_the_object_has_the_documented_keys_in_order() -> None:
     assert list(published(figures(10.0)).as_json()) == KEYS
+
+
+def test_a_node_of_this_checkout_is_published_with_its_machine_and_commit() -> None:
+    found = published(figures(10.0)).as_json()
+    assert (found["url"], found["durable"], found["commit"]) == (None, True, machine.commit())
+    assert found["machine"] == machine.describe()
+    assert found["versions"] == machine.versions()
+
+
+def test_what_is_not_known_of_another_server_is_null_and_never_this_machines() -> None:
+    found = of_server(is_here=False).as_json()
+    assert found["url"] == "ws://chat.example/ws"
+    assert [found[key] for key in ("durable", "machine", "versions", "commit")] == [None] * 4
+    here = of_server(is_here=True).as_json()
+    assert [here[key] for key in ("machine", "versions", "commit")] == [machine.describe(), None, None]
+    assert "durability unknown" in show.text(of_server(is_here=False))
 
 
 def test_errors_are_counted_and_named_in_the_object() -> None:
