@@ -90,6 +90,14 @@ def pin(core: int | None) -> None:
         os.sched_setaffinity(0, {core})
 
 
+def give_way() -> None:
+    """Let this thread, and those it starts, run only while nobody else wants its core.
+
+    SCHED_IDLE rather than nice(2): also the least nice of processes may keep a core for a few milliseconds from one that has
+    just been woken (sched(7))."""
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
 def raise_file_limit() -> None:
     """Let this process, and what it starts, open as many files as it may: each connection is one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

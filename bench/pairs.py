@@ -1,4 +1,4 @@
-"""Pairs of people of whom one writes and the other reads, checked as they go: used by `direct`, `latency` and `abuse`.
+"""Pairs of people of whom one writes and the other reads, checked as they go: used by `direct`, `latency`, `maximum`, `abuse`.
 
 A message is in flight from its sending (in an open loop: from the moment it was due) until its receiver has it. Each receiver
 sees that nothing is missing, twice or out of order, and acknowledges as clients must: cumulatively, every 100 ms, or when half
@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
 import functools
+import itertools
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from bench import wire
+from bench import generators, pace, percentiles, result, wire
 from protocol import codec, ids, messages
 
-#: contract.md, Delivery 8.
+#: docs/protocol.md, Acknowledging: every 100 ms, or at half a window.
 ACK_EVERY_S = 0.1
 ACK_AT_EVENTS = 128
 #: Seconds that what is in flight at the end is waited for.
@@ -146,18 +149,42 @@ class Receiver(wire.Client):
             self.write(codec.encode(messages.Ack(0, ((self.pair.stream, self.seq),))))
 
 
-async def connect(connector: wire.Connector, indexes: Iterable[tuple[int, int]], errors: wire.Errors, size: int) -> list[Pair]:
-    """Pairs of (sender, receiver) by index, connected; bodies of `size` bytes."""
-    body = wire.body(size)
+async def connect(job: generators.Job, link: generators.Link, errors: wire.Errors) -> list[Pair]:
+    """The job's pairs, persons 0 and 1 the first, connected."""
+    connector = wire.Connector(job.url, job.accounts, errors)
+    body = wire.body(job.params["body_bytes"])
+    count = job.params["pairs"]
+    link.phase("connect", count)
 
-    async def one(sender: int, receiver: int) -> Pair:
+    async def one(index: int) -> Pair:
         pair = Pair(errors)
-        await connector.open(functools.partial(Receiver, pair=pair), receiver)
-        await connector.open(functools.partial(Sender, pair=pair, body=body), sender)
+        await connector.open(functools.partial(Receiver, pair=pair), 2 * index + 1)
+        await connector.open(functools.partial(Sender, pair=pair, body=body), 2 * index)
         pair.opened()
+        link.progress(1)
         return pair
 
-    return list(await asyncio.gather(*(one(*each) for each in indexes)))
+    return list(await asyncio.gather(*(one(each) for each in range(count))))
+
+
+@contextlib.asynccontextmanager
+async def talking(job: generators.Job, link: generators.Link, errors: wire.Errors) -> AsyncIterator[list[Pair]]:
+    """The job's pairs, connected and acknowledging for as long as this lasts."""
+    pairs = await connect(job, link, errors)
+    acknowledging = asyncio.create_task(acknowledge(pairs))
+    try:
+        yield pairs
+    finally:
+        acknowledging.cancel()
+        for pair in pairs:
+            pair.sender.end()
+            pair.receiver.end()
+
+
+def in_turn(pairs: list[Pair]) -> pace.Act:
+    """Lets one pair after the other send."""
+    turn = itertools.cycle(pairs)
+    return lambda due: next(turn).sender.send(due)
 
 
 async def acknowledge(pairs: list[Pair]) -> None:
@@ -179,13 +206,65 @@ async def drain(pairs: list[Pair]) -> None:
         pair.finish()
 
 
-def disconnect(pairs: list[Pair]) -> None:
-    for pair in pairs:
-        pair.sender.end()
-        pair.receiver.end()
+@dataclass(slots=True, frozen=True)
+class Counted:
+    """What pairs did in a span. `up`, `down`: bytes of WebSocket frames to the server and back."""
+
+    seconds: float
+    delivered: int
+    up: int
+    down: int
+    generator_cpu_share: float
 
 
-def wire_bytes(pairs: list[Pair]) -> tuple[int, int]:
-    """Bytes of WebSocket frames so far: from clients to the server, and back."""
-    clients: list[wire.Client] = [client for pair in pairs for client in (pair.sender, pair.receiver)]
-    return sum(client.bytes_out for client in clients), sum(client.bytes_in for client in clients)
+class Span:
+    """From its making until `end`. Messages that are timed from within it are measured; `taken` has them when all have come."""
+
+    def __init__(self, pairs: list[Pair]) -> None:
+        self._pairs = pairs
+        self._began, self._cpu = time.monotonic(), time.process_time()
+        self._delivered, self._up, self._down = self._totals()
+        for pair in pairs:
+            pair.since = self._began
+
+    def _totals(self) -> tuple[int, int, int]:
+        clients: list[wire.Client] = [client for pair in self._pairs for client in (pair.sender, pair.receiver)]
+        up, down = sum(client.bytes_out for client in clients), sum(client.bytes_in for client in clients)
+        return sum(pair.delivered for pair in self._pairs), up, down
+
+    def end(self) -> Counted:
+        """What was delivered until now."""
+        delivered, up, down = self._totals()
+        seconds, cpu = time.monotonic() - self._began, time.process_time() - self._cpu
+        return Counted(seconds, delivered - self._delivered, up - self._up, down - self._down, cpu / seconds)
+
+    def taken(self) -> array.array[float]:
+        """How long each message took (s). What comes later is not measured."""
+        latencies = array.array("d")
+        for pair in self._pairs:
+            latencies.extend(pair.latencies)
+            pair.latencies = array.array("d")
+            pair.since = float("inf")
+        return latencies
+
+
+def figures(
+    counted: Counted,
+    latencies: array.array[float],
+    errors: wire.Errors,
+    cpu_s: float | None,
+    usage: generators.Usage,
+    metrics: dict[str, result.Number | None],
+) -> result.Figures:
+    """Of a span. `usage`: the server's at its end; `cpu_s`: what it used meanwhile."""
+    delivered = max(counted.delivered, 1)
+    return result.Figures(
+        counted.delivered / counted.seconds,
+        counted.seconds,
+        *percentiles.tail(latencies),
+        cpu_s,
+        usage.rss_bytes,
+        (counted.up + counted.down) / delivered,
+        errors,
+        metrics,
+    )

@@ -1,7 +1,7 @@
 """`abuse`: what honest people notice of those who misbehave.
 
 50 honest pairs exchange 500 messages a second (open loop, timed from when each was due) while one thing after the other goes
-on, each for the same time, on a node with its usual limits:
+on, each for the same time and measured from half a second after it began, on a node with its usual limits:
 
     alone    nothing else
     reading  1,000 people are written to, 200 messages of 1 KiB a second, one after the other; all are in a group where
@@ -10,10 +10,14 @@ on, each for the same time, on a node with its usual limits:
              acknowledge, and are written to further
     flood    20 connections from another address send messages as fast as they can; refused, they go on; closed, they return
 
-`rate_per_s`: honest messages delivered, over all four. Latency: of honest messages beside slow readers. `slow_p99_ratio`
-compares slow with reading: what not reading adds to the same traffic; `flood_p99_ratio` compares flood with alone.
-`rss_bytes_per_slow_reader` is what the node's memory grew by for each, kernel buffers apart. What floods are answered and what
-happens to slow readers is no error, and stands among the metrics; what happens to the honest is.
+Everybody else lives in a process of their own. It shares the generator's core and gives way whenever one of the honest has
+something to do, so that what the honest wait for is the server. Where that failed (messages sent later, in 1 of 100, than all
+that they take alone), the metric `generator_too_late` counts the phases, and the table says so.
+
+`rate_per_s`: honest messages delivered, over all four. Latency: of honest messages beside slow readers. Metrics: p99 of each
+phase; `slow_p99_ratio_to_reading`, what *not* reading adds to the same traffic; `slow_p99_ratio_to_alone`, what both add;
+`flood_p99_ratio_to_alone`; `rss_bytes_per_slow_reader`, what the node's memory grew by for each, kernel buffers apart. What
+floods are answered and what happens to slow readers is no error, and stands there too; what happens to the honest is one.
 """
 
 from __future__ import annotations
@@ -21,14 +25,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import ipaddress
 import itertools
 import struct
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from bench import generators, pairs, percentiles, result, show, wire, workload
-from bench.workloads import group, latency
+from bench import generators, machine, pace, pairs, percentiles, result, show, wire, workload
+from bench.workloads import group
 from protocol import codec, ids, messages
 
 #: Addresses of this machine, so that limits per address hit those who deserve it.
@@ -37,8 +42,8 @@ READERS = "127.0.0.3"
 #: Bytes of a slow reader's receive buffer, so that not reading is felt at the server and not kept by the kernel.
 RECEIVE_BUFFER = 4096
 #: What the readers are written: bytes, messages a second to one after the other, seconds between two in their group. (A message
-#: to a thousand at once holds up everybody for a moment, also in the generator; that is what `group` measures. Here it falls
-#: on so few honest messages that p99 does not see it.)
+#: to a thousand at once holds up everybody for a moment; that is what `group` measures. Here it falls on so few honest messages
+#: that p99 does not see it.)
 SPEECH_BYTES = 1024
 LETTERS_S = 200
 SPEECH_EVERY_S = 2.0
@@ -52,6 +57,10 @@ VOLLEY_EVERY_S = 0.005
 BACK_AFTER_S = 0.2
 _COUNTER = struct.Struct(">Q")
 PHASES = ("alone", "reading", "slow", "flood")
+#: Seconds of a phase before anything counts.
+WARM_UP_S = 0.5
+#: Processes: the honest, everybody else.
+PARTS = 2
 
 
 class Flooder(wire.Client):
@@ -133,42 +142,41 @@ class Writer(group.Sender):
             self.write(codec.encode(messages.Send(self.rid, self.counter, stream, body)))
 
 
-class Scene:
-    """The honest pairs, and a phase of theirs."""
-
-    def __init__(self, job: generators.Job, link: generators.Link, talking: list[pairs.Pair]) -> None:
-        self._job = job
-        self._link = link
-        self.talking = talking
-        self.latencies: dict[str, list[float]] = {}
-        self.late: dict[str, float] = {}
-
-    async def phase(self, name: str) -> None:
-        """Let the honest talk, and note what it was like."""
-        rate = self._job.params["rate"]
-        await latency.send_at(rate, min(0.5, self._job.seconds), self.talking)
-        await self._link.meet(f"begin {name}")
-        began = time.monotonic()
-        for pair in self.talking:
-            pair.since = began
-        watching = asyncio.create_task(self._link.watch(name, self._job.seconds))
-        self.late[name] = await latency.send_at(rate, self._job.seconds, self.talking)
-        await pairs.drain(self.talking)
-        await self._link.meet(f"end {name}")
-        await watching
-        self.latencies[name] = [each for pair in self.talking for each in pair.latencies]
-        for pair in self.talking:
-            pair.since = float("inf")
-            del pair.latencies[:]
+async def around(link: generators.Link, phase: str, seconds: float) -> None:
+    """Everybody else's side of a phase: it goes on while the honest are measured."""
+    await link.meet(f"ready {phase}")
+    await link.meet(f"begin {phase}")
+    await link.watch(phase, seconds)
+    await link.meet(f"end {phase}")
 
 
-async def beside_readers(job: generators.Job, link: generators.Link, scene: Scene, errors: wire.Errors) -> wire.Errors:
-    """The phases with the group; what happened to slow readers."""
+async def honest(job: generators.Job, link: generators.Link) -> dict[str, Any]:
+    """The generator of the honest pairs: how long messages took, and how late they were sent, by phase."""
+    errors = wire.Errors()
+    rate = job.params["rate"]
+    latencies, late = {}, {}
+    async with pairs.talking(job, link, errors) as talking:
+        for phase in PHASES:
+            await link.meet(f"ready {phase}")
+            await pace.woken(rate, min(WARM_UP_S, job.seconds), pairs.in_turn(talking))
+            await link.meet(f"begin {phase}")
+            span = pairs.Span(talking)
+            watching = asyncio.create_task(link.watch(phase, job.seconds))
+            late[phase] = await pace.woken(rate, job.seconds, pairs.in_turn(talking))
+            await pairs.drain(talking)
+            await link.meet(f"end {phase}")
+            latencies[phase] = span.taken()
+            await watching
+    return {"latencies": latencies, "late": late, "errors": errors}
+
+
+async def readers(job: generators.Job, link: generators.Link, errors: wire.Errors) -> wire.Errors:
+    """Those who read and then do not, and who writes to them; what happened to them when they did not."""
     count, first = job.params["slow_readers"], 2 * job.params["pairs"]
     of_readers = wire.Errors()
     crowd = group.Crowd()
     connector = wire.Connector(job.url, job.accounts, of_readers, source=READERS, receive_buffer=RECEIVE_BUFFER)
-    link.phase("connect readers", count)
+    link.phase("connect readers", count / job.parts)  # the other part has nothing to do
     make = functools.partial(group.Member, crowd=crowd, checks=False)
     await connector.open_all(make, range(first, first + count), lambda: link.progress(1))
     sender = await wire.Connector(job.url, job.accounts, errors).open(
@@ -181,21 +189,21 @@ async def beside_readers(job: generators.Job, link: generators.Link, scene: Scen
         member.lighten()
     speaking = [asyncio.create_task(sender.speak()), asyncio.create_task(sender.write_letters())]
     acknowledging = asyncio.create_task(group.acknowledge(crowd.members))
-    await scene.phase("reading")
+    await around(link, "reading", job.seconds)
     acknowledging.cancel()
     errors.update(of_readers)
     of_readers.clear()
 
     for member in crowd.members:
         member.transport.pause_reading()
-    link.phase("fill", FILL)
+    link.phase("fill", FILL / job.parts)
     sender.resize(FILL_BYTES)
     for _ in range(FILL):
         sender.send()
         await asyncio.sleep(0.02)
         link.progress(1)
     sender.resize(SPEECH_BYTES)
-    await scene.phase("slow")
+    await around(link, "slow", job.seconds)
     for each in speaking:
         each.cancel()
     await sender.answered()
@@ -205,65 +213,61 @@ async def beside_readers(job: generators.Job, link: generators.Link, scene: Scen
     return of_readers
 
 
-async def drive(job: generators.Job, link: generators.Link) -> dict[str, Any]:
-    """The generator."""
+async def others(job: generators.Job, link: generators.Link) -> dict[str, Any]:
+    """The generator of everybody else."""
+    machine.give_way()
     errors = wire.Errors()
-    count = job.params["pairs"]
-    indexes = [(2 * each, 2 * each + 1) for each in range(count)]
-    connector = wire.Connector(job.url, job.accounts, errors)
-    talking = await pairs.connect(connector, indexes, errors, 128)
-    acknowledging = asyncio.create_task(pairs.acknowledge(talking))
-    scene = Scene(job, link, talking)
-    began = time.monotonic()
-    await scene.phase("alone")
-    of_readers = await beside_readers(job, link, scene, errors)
-
+    await around(link, "alone", job.seconds)
+    of_readers = await readers(job, link, errors)
     of_flooders = wire.Errors()
     sent = [0]
-    at_flood = wire.Connector(job.url, job.accounts, of_flooders, source=FLOODERS)
-    first = 2 * count + job.params["slow_readers"] + 1
-    floods = [asyncio.create_task(flood(at_flood, first + each, sent)) for each in range(job.params["flooders"])]
-    await scene.phase("flood")
+    connector = wire.Connector(job.url, job.accounts, of_flooders, source=FLOODERS)
+    first = 2 * job.params["pairs"] + job.params["slow_readers"] + 1
+    floods = [asyncio.create_task(flood(connector, first + each, sent)) for each in range(job.params["flooders"])]
+    await around(link, "flood", job.seconds)
     for each in floods:
         each.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await each
-    acknowledging.cancel()
-    pairs.disconnect(talking)
-    return {
-        "latencies": scene.latencies,
-        "late": scene.late,
-        "seconds": time.monotonic() - began,
-        "readers": of_readers,
-        "flooders": of_flooders,
-        "flood_sent": sent[0],
-        "errors": errors,
-    }
+    return {"readers": of_readers, "flooders": of_flooders, "flood_sent": sent[0], "errors": errors}
+
+
+async def drive(job: generators.Job, link: generators.Link) -> dict[str, Any]:
+    """One of the two generators."""
+    return await (others(job, link) if job.part else honest(job, link))
 
 
 def run(run: workload.Run) -> result.Figures:
     """Measure once."""
     params = run.params
+    remote = run.around.remote
+    if remote is not None and not _is_loopback(wire.endpoint(remote.url).host):
+        raise workload.NotPossible("abuse: those who misbehave need addresses of their own, so a server on 127.0.0.1")
     with run.server(2 * params["pairs"] + params["slow_readers"] + 1 + params["flooders"], settings={}) as server:
-        generated = run.generate(drive, server)
-        found, usage = generated.results[0], generated.usage
-        tails = {name: percentiles.tail(found["latencies"][name]) for name in PHASES}
+        generated = run.generate(drive, server, PARTS)
+        (found, other), usage = generated.results, generated.usage
+        tails = {phase: percentiles.tail(found["latencies"][phase]) for phase in PHASES}
+        late = {phase: percentiles.tail(found["late"][phase]) for phase in PHASES}
         before, after = usage["end reading"].rss_bytes, usage["end slow"].rss_bytes
+        p99 = {phase: tail[1] for phase, tail in tails.items()}
         metrics: dict[str, result.Number | None] = {
-            "slow_p99_ratio": _ratio(tails["slow"][1], tails["reading"][1]),
-            "flood_p99_ratio": _ratio(tails["flood"][1], tails["alone"][1]),
+            "slow_p99_ratio_to_reading": _ratio(p99["slow"], p99["reading"]),
+            "slow_p99_ratio_to_alone": _ratio(p99["slow"], p99["alone"]),
+            "flood_p99_ratio_to_alone": _ratio(p99["flood"], p99["alone"]),
+            "generator_too_late": sum(not _is_in_time(late[phase][1], p99["alone"]) for phase in PHASES),
             "rss_bytes_per_slow_reader": None
             if before is None or after is None
             else (after - before) / max(params["slow_readers"], 1),
-            "flood_frames_sent": found["flood_sent"],
+            "flood_frames_sent": other["flood_sent"],
         }
-        for name, tail in tails.items():
-            metrics |= {f"{name}_p50_ms": tail[0], f"{name}_p99_ms": tail[1], f"{name}_p999_ms": tail[2]}
-            metrics[f"{name}_generator_late_ms"] = found["late"][name] * 1000
-            metrics[f"{name}_server_cpu_s"] = generated.cpu_s(f"begin {name}", f"end {name}")
-        metrics |= _counted("slow readers", found["readers"]) | _counted("flooders", found["flooders"])
-        total = sum(len(found["latencies"][name]) for name in PHASES)
-        seconds = sum(usage[f"end {name}"].at - usage[f"begin {name}"].at for name in PHASES)
+        for phase, tail in tails.items():
+            metrics |= {f"{phase}_p50_ms": tail[0], f"{phase}_p99_ms": tail[1], f"{phase}_p999_ms": tail[2]}
+            metrics[f"{phase}_generator_late_p99_ms"] = late[phase][1]
+            metrics[f"{phase}_generator_late_max_ms"] = max(found["late"][phase]) * 1000
+            metrics[f"{phase}_server_cpu_s"] = generated.cpu_s(f"begin {phase}", f"end {phase}")
+        metrics |= _counted("slow readers", other["readers"]) | _counted("flooders", other["flooders"])
+        total = sum(len(found["latencies"][phase]) for phase in PHASES)
+        seconds = sum(usage[f"end {phase}"].at - usage[f"begin {phase}"].at for phase in PHASES)
         return result.Figures(
             total / seconds,
             seconds,
@@ -271,9 +275,20 @@ def run(run: workload.Run) -> result.Figures:
             generated.cpu_s("begin alone", "end flood"),
             after,
             None,
-            found["errors"],
+            found["errors"] + other["errors"],
             metrics,
         )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network("127.0.0.0/8")
+    except ValueError:
+        return host == "localhost"
+
+
+def _is_in_time(late_p99_ms: float | None, alone_p99_ms: float | None) -> bool:
+    return late_p99_ms is None or alone_p99_ms is None or late_p99_ms <= alone_p99_ms
 
 
 def _ratio(of: float | None, to: float | None) -> float | None:
@@ -286,8 +301,17 @@ def _counted(who: str, what: Mapping[str, int]) -> dict[str, result.Number | Non
 
 def headline(figures: result.Figures) -> str:
     """What stands in the table."""
-    slow, flood = (show.short(figures.metrics[f"{who}_p99_ratio"]) for who in ("slow", "flood"))
-    return f"p99 {slow} times beside slow readers, {flood} times beside a flood"
+    metrics = figures.metrics
+    p99 = {phase: show.ms(metrics[f"{phase}_p99_ms"]) for phase in PHASES}
+    to_reading, to_alone, of_flood = (
+        show.short(metrics[ratio])
+        for ratio in ("slow_p99_ratio_to_reading", "slow_p99_ratio_to_alone", "flood_p99_ratio_to_alone")
+    )
+    late = "; the generator was late: NOT A RESULT" if metrics["generator_too_late"] else ""
+    return (
+        f"p99 {p99['alone']} alone; beside slow readers {p99['slow']}, {to_reading} times that beside reading ones"
+        f" and {to_alone} times alone; beside a flood {p99['flood']}, {of_flood} times alone{late}"
+    )
 
 
 WORKLOAD = workload.Workload(
@@ -297,6 +321,6 @@ WORKLOAD = workload.Workload(
     "p99 at most 1.5 times beside slow readers, 2 times beside a flood",
     headline,
     8.0,
-    {"pairs": 50, "rate": 500, "slow_readers": 1000, "flooders": 20},
+    {"pairs": 50, "rate": 500, "body_bytes": 128, "slow_readers": 1000, "flooders": 20},
     run,
 )

@@ -5,7 +5,7 @@ Then as much as goes, with 8 messages of the sender unanswered: deliveries a sec
 when half the window is unacknowledged, as clients in large groups do.
 
 Members are light: they find event frames in the bytes by what every one of them begins with, and count. One in 25 decodes
-everything and holds the order and the seqs to the contract; at the end each must have had every event of the group.
+everything and holds order and seqs to docs/protocol.md; at the end each must have had every event of the group.
 
 `rate_per_s`: deliveries in the second phase. Latency: from sending to the last member's receiving, in the first.
 """
@@ -21,7 +21,7 @@ from typing import Any
 from bench import generators, percentiles, result, show, wire, workload
 from protocol import codec, ids, messages
 
-#: contract.md, Delivery 8, for groups above 32 members.
+#: docs/protocol.md, Acknowledging: in groups of more than 32 members once a second, or at half a window.
 ACK_EVERY_S = 1.0
 ACK_AT_EVENTS = 128
 #: One member in so many decodes what it reads.

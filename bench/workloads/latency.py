@@ -10,68 +10,28 @@ up, until the receiver has it. The generator does not sleep in between: a timer'
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
-from bench import generators, pairs, percentiles, result, show, wire, workload
+from bench import generators, pace, pairs, result, show, wire, workload
 
 WARM_UP_S = 1.0
-
-
-async def send_at(rate: float, seconds: float, talking: list[pairs.Pair]) -> float:
-    """Send `rate` messages a second for so long, the pairs in turn, each when it is due. Keeps the core busy.
-
-    Returns the longest time (s) that the generator itself was late, because it had much to do or had lost its core."""
-    began = last = time.monotonic()
-    total = int(rate * seconds)
-    sent = 0
-    late = 0.0
-    while sent < total:
-        now = time.monotonic()
-        late, last = max(late, now - last), now
-        while sent < total and (due := began + sent / rate) <= now:
-            talking[sent % len(talking)].sender.send(due)
-            sent += 1
-        await asyncio.sleep(0)
-    return late
 
 
 async def drive(job: generators.Job, link: generators.Link) -> dict[str, Any]:
     """The generator."""
     errors = wire.Errors()
-    connector = wire.Connector(job.url, job.accounts, errors)
-    indexes = [(2 * each, 2 * each + 1) for each in range(job.params["pairs"])]
-    link.phase("connect", len(indexes))
-    talking = await pairs.connect(connector, indexes, errors, job.params["body_bytes"])
-    acknowledging = asyncio.create_task(pairs.acknowledge(talking))
     rate = job.params["rate"]
-    await send_at(rate, min(WARM_UP_S, job.seconds), talking)
-
-    await link.meet("begin")
-    began = time.monotonic()
-    before = sum(pair.delivered for pair in talking)
-    up_before, down_before = pairs.wire_bytes(talking)
-    for pair in talking:
-        pair.since = began
-    watching = asyncio.create_task(link.watch("measure", job.seconds))
-    late = await send_at(rate, job.seconds, talking)
-    seconds = time.monotonic() - began
-    await link.meet("end")
-    await pairs.drain(talking)
-    delivered = sum(pair.delivered for pair in talking) - before
-    up, down = pairs.wire_bytes(talking)
-
-    await watching
-    acknowledging.cancel()
-    pairs.disconnect(talking)
-    return {
-        "delivered": delivered,
-        "seconds": seconds,
-        "latencies": [each for pair in talking for each in pair.latencies],
-        "bytes": up + down - up_before - down_before,
-        "late": late,
-        "errors": errors,
-    }
+    async with pairs.talking(job, link, errors) as talking:
+        await pace.busy(rate, min(WARM_UP_S, job.seconds), pairs.in_turn(talking))
+        await link.meet("begin")
+        span = pairs.Span(talking)
+        watching = asyncio.create_task(link.watch("measure", job.seconds))
+        late = await pace.busy(rate, job.seconds, pairs.in_turn(talking))
+        counted = span.end()
+        await link.meet("end")
+        await pairs.drain(talking)
+        await watching
+        return {"counted": counted, "latencies": span.taken(), "late": late, "errors": errors}
 
 
 def run(run: workload.Run) -> result.Figures:
@@ -79,22 +39,14 @@ def run(run: workload.Run) -> result.Figures:
     with run.server(2 * run.params["pairs"]) as server:
         generated = run.generate(drive, server)
         found = generated.results[0]
-        delivered = max(found["delivered"], 1)
+        counted: pairs.Counted = found["counted"]
         cpu = generated.cpu_s("begin", "end")
-        return result.Figures(
-            found["delivered"] / found["seconds"],
-            found["seconds"],
-            *percentiles.tail(found["latencies"]),
-            cpu,
-            generated.usage["end"].rss_bytes,
-            found["bytes"] / delivered,
-            found["errors"],
-            {
-                "max_ms": max(found["latencies"], default=0.0) * 1000,
-                "generator_late_ms": found["late"] * 1000,
-                "server_cpu_share": None if cpu is None else cpu / found["seconds"],
-            },
-        )
+        metrics: dict[str, result.Number | None] = {
+            "max_ms": max(found["latencies"], default=0.0) * 1000,
+            "generator_late_ms": found["late"] * 1000,
+            "server_cpu_share": None if cpu is None else cpu / counted.seconds,
+        }
+        return pairs.figures(counted, found["latencies"], found["errors"], cpu, generated.usage["end"], metrics)
 
 
 def headline(figures: result.Figures) -> str:
