@@ -9,7 +9,7 @@ import secrets
 import sys
 
 from bench import generators, machine, people, process, result, show, wire, workload
-from bench.workloads import abuse, actors, direct, group, history, idle, latency, storm
+from bench.workloads import abuse, actors, direct, group, history, idle, latency, maximum, storm
 
 WORKLOADS = {
     each.name: each
@@ -17,6 +17,7 @@ WORKLOADS = {
         actors.WORKLOAD,
         direct.WORKLOAD,
         latency.WORKLOAD,
+        maximum.WORKLOAD,
         group.WORKLOAD,
         idle.WORKLOAD,
         storm.WORKLOAD,

@@ -23,6 +23,7 @@ SMALL = {
     "actors": ["--param", "actors=3", "--param", "idle_actors=1000"],
     "direct": ["--param", "pairs=3"],
     "latency": ["--param", "pairs=3", "--param", "rate=100"],
+    "maximum": ["--param", "pairs=3", "--param", "first=400", "--param", "precision_percent=50"],
     "group": ["--param", "members=40"],
     "idle": ["--param", "users=20"],
     "storm": ["--param", "users=12", "--param", "conversations=6", "--param", "behind=2", "--param", "events=3"],
