@@ -841,7 +841,7 @@ class Profiles(Frame, tag=120):
 
 
 class ExportPart(Frame, tag=121):
-    """One piece of an export: `name` says what, `data` is msgpack."""
+    """One piece of an export: `name` says what, `data` is the frame that would tell it."""
 
     name: str
     data: Raw

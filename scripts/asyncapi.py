@@ -28,6 +28,10 @@ def _name(struct: type[msgspec.Struct]) -> str:
     return struct.__name__ + (suffix or ("Event" if struct in describe.EVENTS else ""))
 
 
+#: The names of frames, which may stand inside others.
+_FRAMES = {struct.__name__: _name(struct) for struct in describe.SERVER_FRAMES}
+
+
 def _ref(name: str) -> Schema:
     return {"$ref": _REF.format(name)}
 
@@ -70,7 +74,7 @@ def _type(kind: inspect.Type) -> Schema:
 
 
 def _raw(names: tuple[str, ...]) -> Schema:
-    choices: list[Schema] = [{"type": "null"} if name == "nil" else {} if name == "any value" else _ref(name) for name in names]
+    choices: list[Schema] = [{"type": "null"} if name == "nil" else _ref(_FRAMES.get(name, name)) for name in names]
     return choices[0] if len(choices) == 1 else {"oneOf": choices}
 
 

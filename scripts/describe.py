@@ -28,7 +28,7 @@ RAW: dict[tuple[str, str, str], tuple[str, ...]] = {
     ("messages", "HistoryItem", "fold"): ("Fold", "nil"),
     ("messages", "Conversation", "last"): ("AnyEvent", "nil"),
     ("messages", "Conversation", "last_fold"): ("Fold", "nil"),
-    ("messages", "ExportPart", "data"): ("any value",),
+    ("messages", "ExportPart", "data"): ("AccountState", "Contacts", "HistoryItem"),
     ("events", "Message", "body"): ("Body", "nil"),
     ("events", "Edited", "body"): ("Body", "nil"),
     ("events", "Fold", "body"): ("Body", "nil"),

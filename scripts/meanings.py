@@ -106,8 +106,8 @@ _SPECIFIC = {
     "Error.text": "for people; names the field or the limit where there is one",
     "Event.event": "the event, an array",
     "Export.cursor": "empty, then each PageEnd's `next`",
-    "ExportPart.data": "the piece itself",
-    "ExportPart.name": "what the piece is",
+    "ExportPart.data": "the piece itself, a frame: see [own account](#ones-own-account)",
+    "ExportPart.name": "what the piece is: `account` or `message`",
     "FetchConversations.after": "stream id after which to begin; empty: from the first",
     "FetchHistory.newest_first": "true: towards the past; false: towards the future",
     "FetchHistory.start": "first seq to consider, itself included; 0: the end of the history",
@@ -145,7 +145,7 @@ _SPECIFIC = {
     "Limits.edit_window_s": "seconds after sending in which a message may be edited",
     "Limits.frame": "bytes of one WebSocket message",
     "Limits.group_members": "members of one group",
-    "Limits.questions": "questions (`Fetch...`, `Find...`, `Export`) of one device that are looked up at once",
+    "Limits.questions": "questions of one device that are looked up at once (see [rates](#rates))",
     "Limits.subscriptions": "users whose presence one device may watch",
     "Limits.unanswered": "commands to one stream beyond the oldest unanswered one there",
     "Limits.window_bytes": "unacknowledged bytes of one stream",
@@ -215,6 +215,112 @@ _SPECIFIC = {
     "Welcome.token": "keep it and use it from now on; empty: the one you sent stays",
     "Welcome.version": "the version spoken from now on",
 }
+
+#: What of a command's event the server alone knows, or makes of it, and where to fetch that. Where an entry is missing, the
+#: event has the fields of the command.
+EFFECTS = {
+    "Send": (
+        "`expires_at` = time + 1000 × the timer in force, 0 without one. `flags`: URGENT and SILENT, and REQUEST where it is a"
+        " message request. `hops` 0",
+        "FetchHistory",
+    ),
+    "Forward": (
+        "`body`: that of the source, mentions left out. `hops`: that of the source + 1. `expires_at` and `flags` as of Send;"
+        " `reply_to` 0",
+        "FetchHistory",
+    ),
+    "CreateGroup": ("`members`: each once, without oneself", "FetchHistory"),
+    "AddMembers": ("`users`: each once, without those who are members already", "FetchHistory"),
+    "RemoveMember": ("`banned` = `ban`", ""),
+    "Leave": ("`successor`: who follows where the owner leaves", "FetchHistory"),
+    "CreateInvite": ("`invite` = the seq of the Sent", ""),
+    "Join": (
+        "which of the two, and `invite`: MemberJoined where the link needs no approval. The Sent is the same",
+        "Joined in the account stream, or FetchHistory: refused, or without that item, while one has only asked",
+    ),
+    "AnswerJoin": ("MemberJoined where `accept`, with `invite`: the link by which the user asked", "FetchHistory"),
+    "Rename": ("`name`: as the server writes it (RFC 8265)", "FetchProfiles with one's own id"),
+    "SetContact": ('`label` is "" where `on` is false', ""),
+    "RenameDevice": ("`renamed` = `device`", ""),
+    "RevokeDevice": ("`revoked` = `device`", ""),
+    "Clear": ("`upto`: at most the newest item that one may read. `deleted` = `delete`", "FetchConversations"),
+    "Hide": ("`seqs`: rising, without those that are cleared or hidden already", "FetchConversations"),
+    "ChangePassword": ("`revoked` = `revoke_others`", ""),
+    "DeleteAccount": ("an empty profile", ""),
+}
+
+#: Errors of the ranges 200-399 that may come of each command by what it asks. Limits of fields are not repeated here.
+REFUSALS: dict[str, str] = {
+    "Hello": "bad_credentials name_taken bad_name weak_password registration_closed bad_invitation",
+    "ClientHeartbeat": "",
+    "Ack": "",
+    "Read": "not_allowed",
+    "Typing": "not_allowed",
+    "Look": "not_allowed",
+    "WatchPresence": "too_many",
+    "Open": "not_allowed",
+    "Send": "not_allowed empty too_long too_many bad_mention",
+    "Edit": "not_allowed empty too_long too_many bad_mention gone too_late",
+    "Delete": "not_allowed gone",
+    "React": "not_allowed too_many gone nothing_changed",
+    "Forward": "not_allowed gone too_many",
+    "SetTimer": "not_allowed nothing_changed",
+    "AcceptRequest": "not_allowed",
+    "Info": "not_allowed",
+    "CreateGroup": "not_allowed too_many",
+    "AddMembers": "not_allowed too_many nothing_changed",
+    "RemoveMember": "not_allowed too_many",
+    "Leave": "not_allowed",
+    "SetRole": "not_allowed nothing_changed",
+    "SetGroupProfile": "not_allowed",
+    "SetPermissions": "not_allowed",
+    "CreateInvite": "not_allowed too_many",
+    "RevokeInvite": "not_allowed",
+    "Join": "not_allowed too_many nothing_changed",
+    "AnswerJoin": "not_allowed too_many",
+    "Unban": "not_allowed nothing_changed",
+    "FetchGroup": "not_allowed",
+    "FetchMembers": "not_allowed",
+    "FetchGroupAdmin": "not_allowed",
+    "SetProfile": "",
+    "Rename": "bad_name name_taken not_allowed",
+    "SetContact": "not_allowed too_many",
+    "SetBlock": "not_allowed too_many",
+    "SetPrivacy": "",
+    "RenameDevice": "not_allowed",
+    "RevokeDevice": "not_allowed",
+    "SetConversation": "not_allowed too_many",
+    "Clear": "not_allowed too_many",
+    "SetDraft": "not_allowed too_many",
+    "Keep": "not_allowed too_many",
+    "Hide": "not_allowed too_many nothing_changed",
+    "ChangePassword": "bad_credentials weak_password not_allowed",
+    "Logout": "not_allowed",
+    "DeleteAccount": "bad_credentials",
+    "FetchAccount": "not_allowed",
+    "FetchConversations": "",
+    "FetchHistory": "not_allowed",
+    "FetchProfiles": "too_many",
+    "FindUsers": "",
+    "Export": "not_allowed",
+}
+
+#: What `actors.state.rules.Rules` holds people to, as far as no item of Limits says it.
+RULES = {
+    "request_messages": "messages of a message request, until it is accepted",
+    "edits": "edits of one message",
+    "invites": "invite links of one group at once",
+    "join_requests": "users who wait to be let into one group",
+    "bans": "users banned from one group",
+    "contacts": "contacts of one account",
+    "blocked": "users blocked by one account",
+    "settings": "conversations with settings, drafts, marks or clearings of one's own",
+    "settings_bytes": "bytes of all these together",
+    "kept": "starred or pinned messages of one conversation",
+    "hidden": "messages of one conversation deleted for oneself",
+}
+#: Rules that the reader of the reference hears of elsewhere (Limits), or need not know of.
+OTHER_RULES = frozenset({"edit_window", "group_members", "windows_kept"})
 
 _asked: set[str] = set()
 

@@ -9,32 +9,33 @@ from enum import IntEnum
 
 import msgspec
 
+import config
+from actors import session
+from actors.state import log, reader, rules
+from client import inflow, own
+from gateway import limits as gateway_limits
 from protocol import codec, codes, connection, events, ids, messages, scan
 from scripts import describe, meanings, vectors
+from storage import records
 
 _HOLE = re.compile(r"\{\{([a-z_]+)(?::([a-z_]+))?\}\}")
 
-#: Commands remembered per device and stream, and so one less may follow the oldest unanswered one.
-MEMORY = 64
-#: Members up to which every receipt is relayed, and the milliseconds within which a client acknowledges there.
-RECEIPT_MEMBERS = 32
-ACK_MS = 100
-
-#: Days of silence after which a device is forgotten.
-DEAD_DEVICE_DAYS = 90
+_SETTINGS = config.Limits()
+_AUTH = config.Auth()
 
 #: What a server with its settings untouched tells in Welcome.
 USUAL = messages.Limits(
-    frame=codec.MAX_MESSAGE,
+    frame=_SETTINGS.frame_bytes,
     body=codec.MAX_BODY,
-    window_events=256,
-    window_bytes=256 * 1024,
-    commands_per_s=200,
-    burst=200,
-    unanswered=MEMORY - 1,
-    group_members=1024,
-    subscriptions=256,
-    edit_window_s=900,
+    window_events=reader.WINDOW_EVENTS,
+    window_bytes=reader.WINDOW_BYTES,
+    commands_per_s=int(_SETTINGS.connection_commands_s),
+    burst=int(_SETTINGS.connection_commands_s * gateway_limits.COMMAND_BURST),
+    unanswered=log.WINDOW - 1,
+    group_members=_SETTINGS.group_members,
+    subscriptions=_SETTINGS.subscriptions,
+    edit_window_s=_SETTINGS.edit_window_s,
+    questions=session.MAX_QUERIES,
 )
 
 _ENUMS: tuple[type[IntEnum], ...] = (events.Role, events.Flag, events.Audience)
@@ -120,6 +121,50 @@ def _limits() -> str:
     return _table(("limit", "usual", "meaning"), rows)
 
 
+def _rules() -> str:
+    """KeyError for a rule of which nothing is said."""
+    usual = rules.Rules()
+    names = [name for name in rules.Rules.__dataclass_fields__ if name not in meanings.OTHER_RULES]
+    return _table(("at most", "what"), [(getattr(usual, name), meanings.RULES[name]) for name in names])
+
+
+def _refusals() -> str:
+    """KeyError for a command or an error of which nothing is known."""
+    rows = []
+    for struct in describe.CLIENT_FRAMES:
+        found = sorted((codes.BY_SYMBOL[symbol] for symbol in meanings.REFUSALS[struct.__name__].split()), key=_number)
+        if found:
+            rows.append((struct.__name__, ", ".join(f"{each.number} `{each.symbol}`" for each in found)))
+    return _table(("command", "errors"), rows)
+
+
+def _number(error: codes.Error) -> int:
+    return error.number
+
+
+def _effects() -> str:
+    """From what the Python client makes of its own commands. ValueError where that and the words do not fit."""
+    rows, sent = [], messages.Sent(1, 5, 3, 0)
+    for struct in describe.CLIENT_FRAMES:
+        if not issubclass(struct, messages.Change):
+            continue
+        command = vectors.build(struct, "typical")
+        assert isinstance(command, messages.Change)
+        made = own.event_of(command, sent, 1001, 2001)
+        words, where = meanings.EFFECTS.get(struct.__name__, ("", ""))
+        if made is None or (made.missing and not where):
+            raise ValueError(f"scripts/meanings.py does not say where to fetch what {struct.__name__} lacks")
+        names = {type(made.event).__name__: None} | dict.fromkeys(_ALSO.get(struct.__name__, ()))
+        rows.append((struct.__name__, " or ".join(names), words, where))
+    if unknown := set(meanings.EFFECTS) - {row[0] for row in rows}:
+        raise ValueError(f"scripts/meanings.py explains commands that there are not: {sorted(unknown)}")
+    return _table(("command", "event", "what the server makes of it", "where to fetch it"), rows)
+
+
+#: Commands that may become another event than `own.event_of` makes of them.
+_ALSO = {"Join": ("MemberJoined",), "AnswerJoin": ("MemberJoined", "JoinRefused")}
+
+
 def _streams() -> str:
     rows = [(each["name"], _code(bytes.fromhex(each["hex"]).hex(" "))) for each in vectors.files()["streams.json"]]
     return _table(("stream", "id in bytes"), rows)
@@ -193,14 +238,30 @@ def _parts() -> dict[str, Callable[[], str]]:
         "max_held_bytes": lambda: str(connection.MAX_HELD_BYTES),
         "hello_timeout": lambda: f"{connection.HELLO_TIMEOUT_S:g}",
         "heartbeat": lambda: f"{connection.HEARTBEAT_S:g}",
-        "memory": lambda: str(MEMORY),
-        "unanswered": lambda: str(MEMORY - 1),
-        "ack_ms": lambda: str(ACK_MS),
-        "receipt_members": lambda: str(RECEIPT_MEMBERS),
-        "first_change": lambda: "32",
+        "memory": lambda: str(log.WINDOW),
+        "unanswered": lambda: str(USUAL.unanswered),
+        "ack_ms": lambda: f"{inflow.ACK_S * 1000:g}",
+        "receipt_members": lambda: str(inflow.LARGE),
+        "first_change": lambda: str(records.FIRST_CHANGE_KIND),
         "window_events": lambda: str(USUAL.window_events),
         "window_bytes": lambda: str(USUAL.window_bytes),
-        "dead_device_days": lambda: str(DEAD_DEVICE_DAYS),
+        "dead_device_days": lambda: str(config.Retention().dead_device_days),
+        "request_messages": lambda: str(rules.Rules().request_messages),
+        "page_items": lambda: str(_SETTINGS.history_page_messages),
+        "page_kib": lambda: str(_SETTINGS.history_page_bytes // config.KIB),
+        "connection_rate": lambda: str(USUAL.commands_per_s),
+        "account_rate": lambda: f"{_SETTINGS.account_commands_s:g}",
+        "account_burst": lambda: f"{session.BURST_S:g}",
+        "address_rate": lambda: f"{_SETTINGS.address_commands_s:g}",
+        "flood_refusals": lambda: str(gateway_limits.FLOOD_REFUSALS),
+        "questions": lambda: str(USUAL.questions),
+        "devices": lambda: str(session.MAX_DEVICES),
+        "attempts": lambda: str(_AUTH.attempts),
+        "address_attempts": lambda: str(_AUTH.attempts_per_address),
+        "attempts_minutes": lambda: f"{_AUTH.attempts_window_s / 60:g}",
+        "rules": _rules,
+        "refusals": _refusals,
+        "effects": _effects,
         "streams": _streams,
         "errors": _errors,
         "closes": _closes,

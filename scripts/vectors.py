@@ -40,6 +40,8 @@ _TYPICAL: dict[str, Any] = {
     "flags": 0,
     "expires_at": 0,
 }
+#: By struct and field, where the name alone says too little.
+_TYPICAL_OF: dict[tuple[type, str], Any] = {(messages.ExportPart, "name"): "message"}
 _BODY = {
     "lowest": msgspec.msgpack.encode([1, ""]),
     "typical": msgspec.msgpack.encode([1, "Is the day so young?", []]),
@@ -57,10 +59,12 @@ def _event(which: str) -> bytes:
 def _raw(names: tuple[str, ...], which: str) -> Raw:
     if which == "lowest" and "nil" in names:
         return events.NIL
+    if "HistoryItem" in names:
+        return Raw(msgspec.msgpack.encode(build(messages.HistoryItem, which)))
     if names[0] == "AnyEvent":
         return Raw(_event(which))
     if names[0] == "Fold":
-        return Raw(events.encode_fold(events.Fold(Raw(_BODY[which]), 1795370000456, (58,), False, {1002: "👍"})))
+        return Raw(events.encode_fold(events.Fold(Raw(_BODY[which]), 1795370000456, (58,), False, {1002: "👍"}, 59)))
     return Raw(_BODY[which])
 
 
@@ -115,9 +119,15 @@ def _value(kind: inspect.Type, name: str, which: str) -> Any:
 
 def build(struct: type[msgspec.Struct], which: str) -> msgspec.Struct:
     """One instance, `which` of lowest, typical, highest."""
-    return struct(
-        *(_raw(field.raw, which) if field.raw else _value(field.type, field.name, which) for field in describe.fields(struct))
-    )
+    return struct(*(_field(struct, field, which) for field in describe.fields(struct)))
+
+
+def _field(struct: type[msgspec.Struct], field: describe.Field, which: str) -> Any:
+    if field.raw:
+        return _raw(field.raw, which)
+    if which == "typical" and (struct, field.name) in _TYPICAL_OF:
+        return _TYPICAL_OF[struct, field.name]
+    return _value(field.type, field.name, which)
 
 
 def plain(value: Any) -> Any:

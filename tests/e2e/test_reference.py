@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+import config
+from scripts import reference
 from tests.e2e.independent import wire
 from tests.e2e.independent.tables import ANSWERS, COMMANDS, CREDENTIALS, EVENTS, ROWS, Table
+from tests.e2e.world import QUICK, World
 
 ROOT = Path(__file__).parents[2]
 VECTORS = ROOT / "tests" / "vectors"
@@ -89,3 +93,9 @@ def test_the_schemas_have_the_same_fields() -> None:
             assert not numbered or schema["prefixItems"][0]["const"] == shape.number
     known = {shape.name + suffix for table, suffix, _ in sorts for shape in table.by_number.values()}
     assert set(schemas) - known <= {"Text", "Media", "Encrypted", "AnyEvent", "Body"}
+
+
+async def test_the_usual_limits_are_those_of_an_untouched_node(start: Callable[[dict[str, str]], Awaitable[World]]) -> None:
+    usual = {each.key: str(each.default) for each in config.describe() if each.key in QUICK and each.key.startswith("limits.")}
+    asha = await (await start(usual)).person("asha")
+    assert asha.limits().fields == msgspec.structs.asdict(reference.USUAL)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
+from scripts import meanings
 from tests.e2e.independent import wire
 from tests.e2e.independent.client import Client
+from tests.e2e.independent.tables import Record
 
 PASSWORD = "correct horse battery"
 
@@ -59,10 +61,18 @@ class World:
         return client
 
     async def close(self) -> None:
-        """Disconnect everybody."""
+        """Disconnect everybody. What they were refused with has to stand in the reference."""
         for client in self.clients:
             await client.close()
+        unsaid = {f"{name}: {error}" for client in self.clients for name, error in client.refused if not _is_said(name, error)}
+        assert not unsaid, "scripts/meanings.py, REFUSALS: what comes of these commands is not said"
 
     def logs(self) -> str:
         """What everybody said and heard."""
         return "\n".join(f"--- {client.label}\n{client.last_words(80)}" for client in self.clients)
+
+
+def _is_said(name: str, error: Record) -> bool:
+    """Whether the reference says that this may come of the command, or of any: by its fields, by a repeat, by the load."""
+    anywhere = error.number < 200 or error.number >= 400 or error.symbol in ("empty", "too_long", "too_many", "already")
+    return anywhere or error.symbol in meanings.REFUSALS[name].split()

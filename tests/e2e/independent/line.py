@@ -68,11 +68,13 @@ def read_frame(array: list[Any]) -> Record | None:
 
 
 class Line:
-    """What a client stands on. `received` is every frame that came, over all connections; `log` both ways as text."""
+    """What a client stands on. `received` is every frame that came, over all connections; `refused` each command that an
+    Error answered, and that; `log` both ways as text."""
 
     def __init__(self, url: str, label: str) -> None:
         self.url, self.label = url, label
         self.received: list[Record] = []
+        self.refused: list[tuple[str, Record]] = []
         self.log: list[str] = []
         self.close_code: int | None = None
         self._questions: dict[int, _Question] = {}
@@ -180,6 +182,7 @@ class Line:
             return
         question.parts.append(record)
         if record.kind == "Error":
+            self.refused.append((question.name, record))
             question.answer.set_exception(Refused(record))
         elif record.kind == "PageEnd" or (question.name not in IN_PAGES and record.kind != "Presence"):
             question.answer.set_result(question.parts)
