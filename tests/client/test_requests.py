@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from typing import Any
 
 from client import requests
 from protocol import events, messages
@@ -102,3 +104,43 @@ def test_a_request_that_nobody_waits_for_is_forgotten() -> None:
     waiting.withdraw(0)
     assert sent(waiting, 0.0) == [2]
     assert len(waiting) == 1
+
+
+def test_what_is_answered_or_withdrawn_makes_room_whatever_it_was() -> None:
+    waiting = fresh()
+    ask(waiting, 3 * requests.OUT)
+    assert sent(waiting, 0.0) == list(range(1, requests.OUT + 1))
+    waiting.withdraw(0)
+    assert waiting.refused(2) is not None
+    assert waiting.later(3, 60.0, 0.0)
+    assert sent(waiting, 0.0) == [requests.OUT + 1, requests.OUT + 2, requests.OUT + 3]
+
+
+class Counted(dict[int, requests.Request]):
+    """Counts how often all of it was looked at."""
+
+    looks = 0
+
+    def __iter__(self) -> Iterator[int]:
+        self.looks += 1
+        return super().__iter__()
+
+    def values(self) -> Any:
+        self.looks += 1
+        return super().values()
+
+    def items(self) -> Any:
+        self.looks += 1
+        return super().items()
+
+
+def test_an_answer_looks_at_what_is_out_and_not_at_all_that_wait() -> None:
+    waiting = fresh()
+    ask(waiting, 100)
+    all_of_them = waiting._by_rid = Counted(waiting._by_rid)
+    for rid in sent(waiting, 0.0):
+        waiting.answer(messages.Done(rid))
+        waiting.next(0.0)
+        waiting.deadline()
+    waiting.withdraw(99)
+    assert all_of_them.looks == 0
