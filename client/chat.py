@@ -105,7 +105,7 @@ async def _client(options: argparse.Namespace, entrance: Entrance) -> Client:
     kept = store.FileStore(options.state or state_file(options.url, name))
     if kept.load().token:
         client = Client(options.url, kept=kept, agent="kith-chat/1")
-        client.start_soon()
+        await client.start_soon()
         return client
     if exposed(options.url) and not options.insecure:
         raise ValueError(f"{options.url} is not encrypted: your password could be read on the way (--insecure to go on)")

@@ -5,56 +5,45 @@
         async for event in client.events():
             ...
 
-The shell around `connection.Connection`: it owns the socket, the clock, the queue and the futures, and decides nothing. One
-task connects, reads and connects again; a second one writes, woken by commands, by the application taking events, and by
-the deadline that the core names.
+The shell around `connection.Connection`: it owns the futures, connects and connects again, and decides nothing. What waits for
+the application is in `inbox`, what is stored is with `keeper`, and a `line` has the socket.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import ssl as ssl_module
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any
 
-from websockets.asyncio import client as websockets_client
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
-from websockets.typing import Subprotocol
-
-from client import connection, errors, store
+from client import connection, dial, errors, inbox, keeper, line, store
 from client.api import Commands
-from client.updates import Answer, Connected, Disconnected, Effect, End, Numbered, StreamEvent, StreamGone, Update
-from protocol import codec, messages
+from client.updates import Answer, Connected, Disconnected, Effect, End, NotKept, Numbered, StreamEvent, Update
+from protocol import messages
 
 log = logging.getLogger("kith.client")
 
-SUBPROTOCOL = Subprotocol("kith.v1.msgpack")
+SUBPROTOCOL = dial.SUBPROTOCOL
 #: Updates that wait for the application; with so many the socket is not read, unless an answer is awaited: then the server's
 #: window of each stream is the bound.
 QUEUE = 1024
 #: Commands and requests without an answer; beyond, `submit` raises Full.
 UNANSWERED = 16384
-#: Seconds for the opening handshake, for one write, and for the closing handshake.
-OPEN_S = 10.0
-WRITE_S = 30.0
-CLOSE_S = 3.0
-#: Seconds between two saves of cursors alone. Older cursors cost nothing: the server has its own.
-SAVE_S = 1.0
-#: HTTP statuses of a server that may be well again soon (RFC 9110 sections 15.5.9 and 15.6; RFC 6585 section 4).
-PASSING = frozenset({408, 429, 500, 502, 503, 504})
-_NUMBERED = (StreamEvent, StreamGone)
+#: Updates that nobody takes (above all the events of one's own commands), beyond which `submit` raises Full.
+UNTAKEN = 16384
 
 
 class Client(Commands):
-    """`credential` may be left out when `kept` has a token. `random_float` and `clock_us` are for tests. `strict`: raise
-    ProtocolViolation where the server breaks the contract, instead of logging it. `ssl` and `proxy` as `websockets.connect`
-    takes them."""
+    """`credential` may be left out when `kept` has a token. `listen` False: the application only sends; events count as taken
+    as they come, and there are no updates. `random_float` and `clock_us` are for tests. `strict`: raise ProtocolViolation where
+    the server breaks the contract, instead of noting it. `ssl` and `proxy` as `websockets.connect` takes them.
+
+    When the server says that this device is no more (logged out, revoked, the account deleted), an empty state is stored: the
+    next run begins with `credential`."""
 
     def __init__(
         self,
@@ -66,6 +55,7 @@ class Client(Commands):
         ssl: ssl_module.SSLContext | None = None,
         proxy: str | None = None,
         queue: int = QUEUE,
+        listen: bool = True,
         strict: bool = False,
         random_float: Callable[[], float] = random.random,
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
@@ -73,32 +63,19 @@ class Client(Commands):
         self.url = url
         self._ssl = ssl
         self._proxy = proxy
-        self._store = kept
-        saved = kept.load() if kept is not None else store.Saved()
         self._core = connection.Connection(
-            credential=credential,
-            counter_seed=clock_us(),
-            random=random_float,
-            agent=agent,
-            identity=connection.Identity(saved.user, saved.device, saved.name, saved.token, saved.counter),
-            cursors={bytes.fromhex(stream): seq for stream, seq in saved.cursors.items()},
-            commands=saved.commands,
-            strict=strict,
+            credential=credential, counter_seed=clock_us(), random=random_float, agent=agent, strict=strict
         )
-        self._saved = saved
-        self._next_save = 0.0
-        self._saving = asyncio.Lock()
-        self._queue: deque[Update] = deque()
-        self._limit = queue
-        self._out: Numbered | None = None  # given out by an iterator, not yet known to be taken
-        self._arrived = asyncio.Event()
-        self._room = asyncio.Event()
+        self._keeper = keeper.Keeper(kept, self._snapshot, self._stored, self._not_kept) if kept is not None else None
+        if self._keeper is not None:
+            self._core.outflow.kept = 0
+        self._inbox = inbox.Inbox(queue, self._taken, listen=listen)
         self._wake = asyncio.Event()
         self._ended: Exception | None = None
-        self._runner: asyncio.Task[None] | None = None
-        self._socket: websockets_client.ClientConnection | None = None
         self._welcome: asyncio.Future[messages.Welcome] | None = None
-        self._closing = False
+        self._runner: asyncio.Task[None] | None = None
+        self._closer: asyncio.Task[None] | None = None
+        self._line: line.Line | None = None
         self._last_failure = ""
 
     # --- life ---------------------------------------------------------------------------------------------------------
@@ -107,17 +84,15 @@ class Client(Commands):
         await self.start()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
-        if kind is not None:
-            self._out = None  # it was not processed to the end: it comes again
+    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         await self.close()
 
     async def start(self, wait_s: float | None = 30.0) -> messages.Welcome:
         """Connect, and go on doing so until `close`. Returns when the server has let this device in for the first time.
 
         codes.Refused if it does not; Unreachable after `wait_s` seconds without a connection (None: try for ever), or at
-        once where there is no Kith server."""
-        self.start_soon()
+        once where there is no Kith server. Otherwise as `start_soon`."""
+        await self.start_soon()
         assert self._welcome is not None
         try:
             async with asyncio.timeout(wait_s):
@@ -129,38 +104,54 @@ class Client(Commands):
             await self.close()
             raise
 
-    def start_soon(self) -> None:
-        """Begin to connect, and return at once: for a program that is of use without a connection."""
-        if self._runner is not None:
+    async def start_soon(self) -> None:
+        """Load what was kept, begin to connect, and return: for a program that is of use without a connection. DamagedState, or
+        OSError, when what was kept cannot be read."""
+        if self._welcome is not None:
             raise RuntimeError("a client is started once")
         self._welcome = asyncio.get_running_loop().create_future()
-        self._runner = asyncio.create_task(self._run(), name="kith-client")
+        if self._keeper is not None:
+            await self._restore(self._keeper)
+        if self._ended is None:
+            self._runner = asyncio.create_task(self._run(), name="kith-client")
+
+    async def _restore(self, kept: keeper.Keeper) -> None:
+        saved = await kept.load()
+        who = connection.Identity(saved.user, saved.device, saved.name, saved.token, saved.counter)
+        cursors = {bytes.fromhex(stream): seq for stream, seq in saved.cursors.items()}
+        for left_out in self._core.restore(who, cursors, saved.commands):
+            log.warning("a command of the last run cannot be sent, and is dropped: %s", left_out)
+        self._stored(self._core.last_rid)
 
     async def close(self) -> None:
-        """Acknowledge what was taken, say goodbye, stop. Whoever waits for an answer gets Closed. Idempotent."""
-        runner, self._runner = self._runner, None
-        if runner is None:
-            return
-        if self._out is not None:
-            self.taken(self._out)
-        socket = self._socket
-        self._closing = True
-        runner.cancel()
-        await asyncio.wait([runner])
-        if socket is not None:
-            with contextlib.suppress(ConnectionClosed, TimeoutError):
-                async with asyncio.timeout(CLOSE_S):
-                    for message in self._core.closing(self._now()):
-                        await socket.send(message)
-                    await socket.close()
-            socket.transport.abort()
+        """Say goodbye, stop, and save. Whoever waits for an answer gets Closed. Idempotent: every call returns when it is done,
+        and who is cancelled only waits no longer.
+
+        The event that an iterator gave out last and did not go on from is not acknowledged: it may not have been dealt with."""
+        if self._closer is None:
+            self._closer = asyncio.create_task(self._close(), name="kith-client-close")
+        await asyncio.shield(self._closer)
+
+    async def _close(self) -> None:
+        self._inbox.forget_out()
+        if self._runner is not None:
+            if self._line is not None:
+                await self._line.close(self._runner)
+            self._runner.cancel()
+            await asyncio.wait([self._runner])
         self._end(errors.Closed("the client is closed"))
-        await self._save()
+        if self._keeper is not None:
+            await self._keeper.close()
 
     @property
     def connected(self) -> bool:
         """Whether the server has let this device in on the present connection."""
         return self._core.state is connection.State.OPEN
+
+    @property
+    def revoked(self) -> bool:
+        """Whether the server said that this device is no more."""
+        return self._core.revoked
 
     @property
     def identity(self) -> connection.Identity:
@@ -174,25 +165,23 @@ class Client(Commands):
 
     @property
     def violations(self) -> list[str]:
-        """Where the server broke the contract, without `strict`."""
-        return self._core.inflow.violations
+        """Where the server broke the contract, without `strict`: the newest `inflow.VIOLATIONS`."""
+        return list(self._core.inflow.violations)
 
-    # --- updates ------------------------------------------------------------------------------------------------------
+    # --- updates: for one consumer, by one of these ways at a time ----------------------------------------------------
 
     async def receive(self) -> Update:
         """The next update, and it counts as taken. Raises what ended the client when there is no more (Closed after
         `close`)."""
-        update = await self._next()
-        if isinstance(update, _NUMBERED):
+        update = await self._inbox.next()
+        if isinstance(update, Numbered):
             self.taken(update)
         return update
 
     def receive_nowait(self) -> Update | None:
         """The next update if there is one, taken; else None."""
-        if self._out is not None:
-            self.taken(self._out)
-        update = self._pop() if self._queue else None
-        if isinstance(update, _NUMBERED):
+        update = self._inbox.next_nowait()
+        if isinstance(update, Numbered):
             self.taken(update)
         return update
 
@@ -203,13 +192,11 @@ class Client(Commands):
         again. Who leaves the loop early and has dealt with the event says so with `taken`."""
         while True:
             try:
-                update = await self._next()
+                update = await self._inbox.next()
             except errors.Closed as closed:
                 if closed.close is None:
                     return
                 raise
-            if isinstance(update, _NUMBERED):
-                self._out = update
             yield update
 
     async def events(self) -> AsyncIterator[StreamEvent]:
@@ -220,26 +207,13 @@ class Client(Commands):
 
     def taken(self, event: Numbered) -> None:
         """The application has dealt with `event`, and with all before it in its stream."""
-        if self._out is event:
-            self._out = None
+        self._inbox.taken(event)
+
+    def _taken(self, event: Numbered) -> None:
         self._core.taken(event, self._now())
         self._wake.set()
-
-    async def _next(self) -> Update:
-        if self._out is not None:
-            self.taken(self._out)
-        while not self._queue:
-            if self._ended is not None:
-                raise self._ended
-            self._arrived.clear()
-            await self._arrived.wait()
-        return self._pop()
-
-    def _pop(self) -> Update:
-        update = self._queue.popleft()
-        if len(self._queue) < self._limit:
-            self._room.set()
-        return update
+        if self._keeper is not None:
+            self._keeper.changed(at_once=False)
 
     # --- commands -----------------------------------------------------------------------------------------------------
 
@@ -247,16 +221,21 @@ class Client(Commands):
         """Any command; its rid and counter are set here. The future has the answer: Sent for a state-changing command, the
         frame (or the list of parts, and PageEnd) for the others. It raises codes.Refused, Closed, Lost.
 
-        Commands go out in the order of these calls, per stream. Full beyond UNANSWERED. ValueError for a state-changing one
-        before this device was ever let in."""
+        Commands go out in the order of these calls, per stream. What cannot be sent is raised here: codes.Refused where it is
+        against the rules of the protocol (too long, out of range), ValueError for text that cannot be encoded, and for a
+        state-changing command before this device was ever let in; Full beyond UNANSWERED, or when UNTAKEN updates wait."""
         if self._ended is not None:
             raise self._ended
         if self._core.unanswered >= UNANSWERED:
             raise errors.Full(f"{UNANSWERED} commands have no answer yet")
+        if len(self._inbox) >= UNTAKEN:
+            raise errors.Full(f"{UNTAKEN} updates wait: take them, or decline them with listen=False")
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._core.submit(frame, future)
+        if self._keeper is not None and isinstance(frame, messages.Change):
+            self._keeper.changed(at_once=True)
         self._wake.set()
-        self._room.set()
+        self._inbox.stir()
         return future
 
     async def call(self, frame: messages.Frame) -> Any:
@@ -273,6 +252,26 @@ class Client(Commands):
     def tell(self, frame: messages.Typing | messages.Look) -> None:
         self._core.tell(frame)
         self._wake.set()
+
+    # --- what is stored -----------------------------------------------------------------------------------------------
+
+    def _snapshot(self) -> tuple[store.Saved, int]:
+        core = self._core
+        if core.revoked:
+            return store.Saved(), core.last_rid
+        who = core.identity
+        cursors = {stream.hex(): seq for stream, seq in core.inflow.cursors().items()}
+        commands = tuple(pending.data for pending in core.outflow)
+        return store.Saved(who.user, who.device, who.name, who.token, who.counter, cursors, commands), core.last_rid
+
+    def _stored(self, rid: int) -> None:
+        """Commands up to `rid` are on disk: they may be sent, and their bytes are never lost."""
+        self._core.outflow.kept = max(self._core.outflow.kept, rid)
+        self._wake.set()
+
+    def _not_kept(self, error: OSError, retry_in_s: float) -> None:
+        log.warning("the state of this device cannot be saved: %s", error)
+        self._inbox.put(NotKept(error.strerror or str(error), retry_in_s))
 
     # --- the tasks ----------------------------------------------------------------------------------------------------
 
@@ -293,7 +292,8 @@ class Client(Commands):
                 self._last_failure = next((e.reason for e in effects if isinstance(e, Disconnected)), reason)
                 log.info("%s: %s; again in %.1f s", url, self._last_failure, outcome.delay_s)
                 url = outcome.url or self.url
-                await self._save()
+                if self._keeper is not None:
+                    await self._keeper.save()  # a token is stored before it is used: that makes the one before it void
                 await asyncio.sleep(outcome.delay_s)
         except Exception as error:
             if not isinstance(error, errors.ClientError):
@@ -303,64 +303,17 @@ class Client(Commands):
     async def _connection(self, url: str) -> tuple[int, str]:
         """One connection from beginning to end: the close code and reason."""
         try:
-            socket = await websockets_client.connect(
-                url,
-                subprotocols=[SUBPROTOCOL],
-                compression=None,  # frames are small, and many; the contract has none on this path
-                proxy=self._proxy,
-                ssl=self._ssl,
-                open_timeout=OPEN_S,
-                close_timeout=CLOSE_S,
-                ping_interval=None,  # the protocol has its own heartbeat
-                max_size=codec.MAX_MESSAGE,
-            )
-        except InvalidURI as error:
-            raise errors.Unreachable(f"{url}: {error}") from None
-        except InvalidStatus as error:
-            if error.response.status_code not in PASSING:
-                raise errors.Unreachable(f"{url}: HTTP status {error.response.status_code}") from None
-            return 1006, f"HTTP status {error.response.status_code}"
-        except (OSError, TimeoutError, InvalidHandshake, EOFError) as error:
-            return 1006, str(error) or type(error).__name__
-        if socket.subprotocol != SUBPROTOCOL:
-            await socket.close()
-            raise errors.Unreachable(f"{url}: no Kith server answers there")
-        self._socket = socket
-        self._core.connected(self._now())
-        self._wake.set()
-        writer = asyncio.create_task(self._write(socket), name="kith-client-writer")
-        writer.add_done_callback(lambda done: None if done.cancelled() else self._writing_ended(socket))
+            socket = await dial.dial(url, self._ssl, self._proxy)
+        except dial.NotNow as failure:
+            # Who was let in once knows that there is a Kith server: then something stands before it that fails at the moment.
+            if not failure.is_kith and not self._core.identity.device:
+                raise errors.Unreachable(f"{url}: {failure}") from None
+            return 1006, str(failure)
+        self._line = line.Line(socket, self._core, self._inbox, self._wake, self._carry_out)
         try:
-            await self._read(socket, writer)
-        except ConnectionClosed:
-            pass
+            return await self._line.run()
         finally:
-            self._socket = None
-            if not self._closing:
-                socket.transport.abort()
-            writer.cancel()
-            await asyncio.wait([writer])
-        if not writer.cancelled() and (failure := writer.exception()) is not None:
-            raise failure
-        return socket.close_code or 1006, socket.close_reason or ""
-
-    def _writing_ended(self, socket: websockets_client.ClientConnection) -> None:
-        """Whatever ended the writing ends the reading, also one that waits for the application."""
-        socket.transport.abort()
-        self._room.set()
-
-    async def _read(self, socket: websockets_client.ClientConnection, writer: asyncio.Task[None]) -> None:
-        core = self._core
-        while not writer.done():
-            while len(self._queue) >= self._limit and not core.unanswered and not writer.done():
-                self._room.clear()
-                await self._room.wait()
-                core.not_read(self._now())
-            data = await socket.recv()
-            if isinstance(data, str):
-                raise errors.ProtocolViolation("a text message")
-            self._carry_out(core.receive(data, self._now()))
-            self._wake.set()
+            self._line = None
 
     def _carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:
@@ -373,59 +326,12 @@ class Client(Commands):
                 else:
                     future.set_result(effect.outcome)
                 continue
-            if type(effect) is Connected and self._welcome is not None and not self._welcome.done():
-                self._welcome.set_result(effect.welcome)
-            self._queue.append(effect)
-        if self._queue:
-            self._arrived.set()
-
-    async def _write(self, socket: websockets_client.ClientConnection) -> None:
-        core = self._core
-        loop = asyncio.get_running_loop()
-        try:
-            while True:
-                self._wake.clear()
-                now = loop.time()
-                if len(self._queue) >= self._limit:
-                    core.not_read(now)
-                elif core.dead(now):
-                    break
-                out = core.outgoing(now)
-                if self._store is not None and (core.unsaved or now >= self._next_save):
-                    await self._save()  # a command is kept before it is sent, so that its bytes are never lost
-                async with asyncio.timeout(WRITE_S):
-                    for message in out:
-                        await socket.send(message)
-                deadline = core.deadline(loop.time())
-                timer = loop.call_at(deadline, self._wake.set) if deadline is not None else None
-                await self._wake.wait()
-                if timer is not None:
-                    timer.cancel()
-        except ConnectionClosed:
-            return  # the reader knows
-        except TimeoutError:
-            log.info("the server took nothing for %.0f s", WRITE_S)
-
-    async def _save(self) -> None:
-        if self._store is None:
-            return
-        async with self._saving:
-            core = self._core
-            core.unsaved = False
-            self._next_save = self._now() + SAVE_S
-            who = core.identity
-            saved = store.Saved(
-                who.user,
-                who.device,
-                who.name,
-                who.token,
-                who.counter,
-                {stream.hex(): seq for stream, seq in core.inflow.cursors().items()},
-                tuple(pending.data for pending in core.outflow),
-            )
-            if saved != self._saved:
-                await asyncio.to_thread(self._store.save, saved)
-                self._saved = saved
+            if type(effect) is Connected:
+                if self._welcome is not None and not self._welcome.done():
+                    self._welcome.set_result(effect.welcome)
+                if self._keeper is not None:
+                    self._keeper.changed(at_once=True)
+            self._inbox.put(effect)
 
     def _end(self, error: Exception) -> None:
         if self._ended is not None:
@@ -435,4 +341,4 @@ class Client(Commands):
         if self._welcome is not None and not self._welcome.done():
             self._welcome.set_exception(error)
             self._welcome.exception()  # `start` may not be waiting for it
-        self._arrived.set()
+        self._inbox.end(error)

@@ -7,7 +7,7 @@
 
 Whole WebSocket messages and times go in; `receive` gives effects for the shell, in order, and `outgoing` gives the messages
 to send now. `deadline` says when to ask again. Time is a monotonic clock in seconds. Commands live in `outflow`, events in
-`inflow`; requests that change nothing live here, and are simply asked again on a new connection.
+`inflow`, what changes nothing in `requests`; `pacing` says which of it goes out when.
 """
 
 from __future__ import annotations
@@ -19,18 +19,16 @@ from typing import Any
 
 import msgspec
 
-from client import errors, inflow, outflow, own, requests
+from client import checking, errors, inflow, outflow, own, pacing, requests
 from client.backoff import SETTLED_S, Backoff
 from client.updates import Answer, Connected, Disconnected, Effect, End, Notice, Numbered, Retry, StreamEvent, StreamGone
-from protocol import codec, codes, events, messages, scan
+from protocol import codec, codes, events, ids, messages, scan
 
 VERSION = 1
 #: Seconds from the opening handshake to Welcome. The server gives 10 s for Hello, and checking a password takes a moment.
 WELCOME_S = 20.0
 #: Seconds of grace beyond two heartbeats of silence, after which the connection counts as dead.
 GRACE_S = 10.0
-#: Bytes that a batch of commands may reach; a single larger frame goes alone. Half the limit of a WebSocket message.
-BATCH_BYTES = 32 * 1024
 #: Bytes of a Gone frame, about.
 GONE_BYTES = 32
 
@@ -40,6 +38,13 @@ class State(Enum):
     HELLO = "hello"
     OPEN = "open"
     ENDED = "ended"
+
+
+class _Inner(Enum):
+    """Waiters of what this core asks for itself: how large a group is, and whom one watched before."""
+
+    SIZE = 0
+    WATCH = 1
 
 
 @dataclass(slots=True, frozen=True)
@@ -64,8 +69,9 @@ class Connection:
     """All connections of one device, one after the other.
 
     `credential`: how to get in while there is no token. `counter_seed`: the wall clock in microseconds, so that counters rise
-    also when nothing was kept of an earlier run. `commands`: encoded unanswered commands of an earlier run, oldest first;
-    they are sent again. `strict`: see `inflow.Inflow`."""
+    also when nothing was kept of an earlier run. `strict`: see `inflow.Inflow`. For the others see `restore`.
+
+    `revoked`: the server knows this device no more; nothing of it is worth keeping."""
 
     def __init__(
         self,
@@ -79,63 +85,77 @@ class Connection:
         commands: tuple[bytes, ...] = (),
         strict: bool = False,
     ) -> None:
-        self.identity = identity or Identity()
+        self.identity = Identity()
         self.state = State.IDLE
         self.welcome: messages.Welcome | None = None
-        self.inflow = inflow.Inflow((cursors or {}).items(), strict)
-        self.inflow.user = self.identity.user
+        self.revoked = False
+        self.last_rid = 0
+        self.inflow = inflow.Inflow(strict)
         self.outflow = outflow.Outflow()
+        self.requests = requests.Requests(self._new_rid)
         self.backoff = Backoff(random)
-        #: Set by what a store must know before anything else is sent; the shell resets it.
-        self.unsaved = False
+        self._pacing = pacing.Pacing(self.inflow, self.requests, self.outflow)
         self._credential = credential
         self._agent = agent
-        self._counter = max(self.identity.counter, counter_seed)
-        self._rid = 0
-        self._pace = outflow.Pace()
-        self._paced = False
-        self._frames: list[bytes] = []  # to be sent first: hello, acks, notices, whatever needs no answer
-        self.requests = requests.Requests(self._new_rid)
-        self._watched: set[int] = set()
+        self._counter = counter_seed
+        self._watched: dict[int, None] = {}  # in the order in which they were added
         self._looking = b""
         self._hello_rid = 0
         self._refusal: codes.Refused | None = None
         self._going: messages.GoingAway | None = None
-        self._began = self._heard = self._spoke = 0.0
-        self._hold_all = 0.0
+        self._began = self._heard = 0.0
+        self.restore(identity or Identity(), cursors or {}, commands)
+
+    def restore(self, identity: Identity, cursors: dict[bytes, int], commands: tuple[bytes, ...]) -> list[str]:
+        """Go on where an earlier run ended, before the first connection. `commands`: encoded, unanswered, oldest first; they
+        are sent again. What no server would read is left out: of each such command, what is wrong with it."""
+        self.identity = identity
+        self.inflow.user = identity.user
+        self.inflow.restore(cursors.items())
+        self._counter = max(self._counter, identity.counter)
+        left_out = []
         for data in commands:
-            frame = codec.decode_client(data)
+            try:
+                frame = checking.readable(data)
+            except codes.Refused as refused:
+                left_out.append(f"{len(data)} bytes: {refused}")
+                continue
             assert isinstance(frame, messages.Change)
-            self._rid = max(self._rid, frame.rid)
+            self.last_rid = max(self.last_rid, frame.rid)
             self._counter = max(self._counter, frame.counter)
-            stream = own.stream_of(frame, self.identity.user, self.identity.device)
-            self.outflow.submit(frame, data, stream, None)
+            self.outflow.submit(frame, data, own.stream_of(frame, identity.user, identity.device), None)
+        return left_out
 
     def _new_rid(self) -> int:
-        self._rid += 1
-        return self._rid
+        self.last_rid += 1
+        return self.last_rid
 
     # --- what the application asks ------------------------------------------------------------------------------------
 
     def submit(self, frame: messages.Frame, waiter: Any) -> None:
         """Take a command; `Answer(waiter, ...)` follows once. Sets its rid and counter. For state-changing ones user and
-        device must be known: ValueError before the first Welcome."""
+        device must be known: ValueError before the first Welcome.
+
+        What cannot be sent is refused here, and nothing is kept of it: codes.Refused for what the server would not read, and
+        what the encoder raises (ValueError, TypeError, OverflowError)."""
+        limits = self.welcome.limits if self.welcome is not None else None
+        bounds = (limits.frame, limits.body) if limits is not None else (codec.MAX_MESSAGE, codec.MAX_BODY)
         if not isinstance(frame, messages.Change):
-            if isinstance(frame, messages.WatchPresence):
-                self._watched = (self._watched | set(frame.add)) - set(frame.drop)
+            frame.rid = ids.MAX_ID  # the longest: every try has another one
+            checking.readable(codec.encode(frame), *bounds)
             self.requests.ask(frame, waiter, once=isinstance(frame, messages.Logout))
             return
         if not self.identity.device:
             raise ValueError("no command before the first Welcome")
         self._counter += 1
         frame.counter = self.identity.counter = self._counter
+        frame.rid = self._new_rid()
+        data = codec.encode(frame)
+        checking.readable(data, *bounds)
         if isinstance(frame, messages.Send) and frame.flags & events.Flag.EPHEMERAL:
             self.requests.ask(frame, waiter, once=True)
             return
-        frame.rid = self._new_rid()
-        stream = own.stream_of(frame, self.identity.user, self.identity.device)
-        self.outflow.submit(frame, codec.encode(frame), stream, waiter)
-        self.unsaved = True
+        self.outflow.submit(frame, data, own.stream_of(frame, self.identity.user, self.identity.device), waiter)
 
     @property
     def unanswered(self) -> int:
@@ -147,7 +167,7 @@ class Connection:
         if isinstance(frame, messages.Look):
             self._looking = frame.stream
         if self.state is State.OPEN:
-            self._frames.append(codec.encode(frame))
+            self._pacing.sign(frame)
 
     def taken(self, item: Numbered, now: float) -> None:
         """The application has taken an event: it will be acknowledged."""
@@ -161,10 +181,11 @@ class Connection:
         if credential is None:
             raise ValueError("neither a token nor another credential")
         self.state = State.HELLO
-        self._began = self._heard = self._spoke = now
+        self._began = self._heard = now
         self._refusal = self._going = None
         self._hello_rid = self._new_rid()
-        self._frames = [codec.encode(messages.Hello(self._hello_rid, VERSION, VERSION, credential, self._agent))]
+        self._pacing.begin(now)
+        self._pacing.first(messages.Hello(self._hello_rid, VERSION, VERSION, credential, self._agent))
 
     def disconnected(self, code: int, reason: str, now: float) -> tuple[Retry | End, list[Effect]]:
         """The connection ended (RFC 6455 code; 1006 where none came), or could not be made: come back, or not."""
@@ -174,15 +195,18 @@ class Connection:
         going, refusal = self._going, self._refusal
         self._going = self._refusal = None
         self.state = State.IDLE
-        self._frames = []
         self.inflow.disconnected()
         close = codes.CLOSE_BY_CODE.get(code)
+        if close in (codes.REVOKED, codes.ACCOUNT_DELETED):
+            self.revoked = True
         for request in self.requests.disconnected():
             if isinstance(request.frame, messages.Logout) and close in (codes.REVOKED, codes.NORMAL):
                 effects.append(Answer(request.waiter, None))
+                self.revoked = True
                 return End(errors.Closed("logged out", codes.REVOKED)), effects
             effects.append(Answer(request.waiter, errors.Lost("the connection was lost before the answer")))
         if refusal is not None and not refusal.error.temporary:
+            self.revoked = bool(self.identity.token) and refusal.error is codes.BAD_CREDENTIALS
             return End(refusal), effects
         if 4500 <= code < 5000 or code == 1002:
             if close is codes.ACCOUNT_DELETED:
@@ -203,7 +227,9 @@ class Connection:
         """It is over for good: everybody who waits gets `error`."""
         self.state = State.ENDED
         waiters = [p.waiter for p in self.outflow] + [r.waiter for r in self.requests.clear()]
-        return [Answer(waiter, error) for waiter in waiters if waiter is not None and not isinstance(waiter, _Completion)]
+        return [
+            Answer(waiter, error) for waiter in waiters if waiter is not None and not isinstance(waiter, _Completion | _Inner)
+        ]
 
     # --- what the server says -----------------------------------------------------------------------------------------
 
@@ -221,6 +247,8 @@ class Connection:
                     self._frame(frame, effects, now)
         except (codec.Problem, scan.TooBig) as problem:
             raise errors.ProtocolViolation(f"a frame that cannot be read: {problem}") from None
+        while self.inflow.unsized:
+            self.requests.ask(messages.FetchGroup(0, self.inflow.unsized.pop()), _Inner.SIZE)
         return effects
 
     def _event(self, frame: messages.Event, effects: list[Effect], now: float) -> None:
@@ -258,7 +286,7 @@ class Connection:
         elif isinstance(frame, messages.Error):
             self._error(frame, effects, now)
         elif isinstance(frame, messages.Heartbeat):
-            self._frames.append(codec.encode(messages.ClientHeartbeat(0)))
+            self._pacing.first(messages.ClientHeartbeat(0))
         elif isinstance(frame, messages.GoingAway):
             self._going = frame
         elif isinstance(frame, messages.Gone) and frame.rid == 0:
@@ -267,7 +295,7 @@ class Connection:
             effects += [*self.inflow.caught_up(), frame] if isinstance(frame, messages.CaughtUp) else [frame]
         else:
             if isinstance(frame, messages.GroupState):
-                self.inflow.group_size(frame.stream, frame.member_count)
+                self.inflow.group_size(frame.stream, frame.member_count, now)
             self._reply(frame, effects)
 
     def _welcome(self, frame: messages.Welcome, effects: list[Effect], now: float) -> None:
@@ -278,21 +306,36 @@ class Connection:
         self.identity.user, self.identity.device, self.identity.name = frame.user, frame.device, frame.name
         if frame.token:
             self.identity.token = frame.token
-        self.unsaved = True
         limits = frame.limits
         self.inflow.user = frame.user
         self.inflow.window_events, self.inflow.window_bytes = limits.window_events, limits.window_bytes
         self.outflow.window = max(1, min(outflow.WINDOW, limits.unanswered))
-        self._pace.limit(limits.commands_per_s, limits.burst, now)
-        self._hold_all = 0.0
+        self._pacing.frame = limits.frame
+        self._pacing.pace.limit(limits.commands_per_s, limits.burst, now)
+        self._pacing.pace.take()  # Hello
+        self._refuse_too_large(effects, limits)
         self.outflow.connected()
         self.requests.connected()
-        if self._watched:
-            again = messages.WatchPresence(self._new_rid(), tuple(sorted(self._watched)))
-            self._frames.append(codec.encode(again))
+        self._watch_again(limits.subscriptions)
         if self._looking:
-            self._frames.append(codec.encode(messages.Look(0, self._looking)))
+            self._pacing.sign(messages.Look(0, self._looking))
         effects.append(Connected(frame))
+
+    def _refuse_too_large(self, effects: list[Effect], limits: messages.Limits) -> None:
+        """Commands that were taken before this server told its limits: with one over them it would close for good."""
+        for pending in list(self.outflow):
+            try:
+                checking.within(pending.frame, pending.data, limits.frame, limits.body)
+            except codes.Refused as refused:
+                self.outflow.answered(pending.rid)
+                self._answer(effects, pending.waiter, refused)
+
+    def _watch_again(self, most: int) -> None:
+        """Presence is followed by a connection, not by a device. No more than allowed: for one too many all are refused."""
+        self._watched = dict.fromkeys(list(self._watched)[:most])
+        self.requests.withdraw(_Inner.WATCH)  # what the last connection did not answer
+        if self._watched:
+            self.requests.ask(messages.WatchPresence(0, tuple(sorted(self._watched))), _Inner.WATCH)
 
     def _error(self, frame: messages.Error, effects: list[Effect], now: float) -> None:
         error = codes.BY_NUMBER.get(frame.number) or codes.Error(frame.number, frame.symbol, frame.text)
@@ -302,7 +345,7 @@ class Connection:
             return
         retry_after = frame.retry_after_ms / 1000
         if error is codes.RATE_LIMITED:
-            self._hold_all = max(self._hold_all, now + retry_after)
+            self._pacing.refused(now + retry_after)
         if error.temporary and (
             self.outflow.later(frame.rid, retry_after, now) or self.requests.later(frame.rid, retry_after, now)
         ):
@@ -321,11 +364,17 @@ class Connection:
             self._resolve(*found, effects)
 
     def _resolve(self, request: requests.Request, outcome: Any, effects: list[Effect]) -> None:
-        waiter = request.waiter
-        if not isinstance(waiter, _Completion):
-            self._answer(effects, waiter, outcome)
+        waiter, frame = request.waiter, request.frame
+        if isinstance(waiter, _Completion):
+            effects += self.inflow.completed(own.completed(waiter.item, outcome))
             return
-        effects += self.inflow.completed(own.completed(waiter.item, outcome))
+        if isinstance(waiter, _Inner):
+            return
+        if isinstance(frame, messages.WatchPresence) and isinstance(outcome, messages.Done):
+            self._watched.update(dict.fromkeys(frame.add))
+            for user in frame.drop:
+                self._watched.pop(user, None)
+        self._answer(effects, waiter, outcome)
 
     @staticmethod
     def _answer(effects: list[Effect], waiter: Any, outcome: Any) -> None:
@@ -336,51 +385,14 @@ class Connection:
 
     def outgoing(self, now: float) -> list[bytes]:
         """The WebSocket messages to send now. Call again after every input, and at `deadline`."""
-        frames, self._frames = self._frames, []
         if self.state is State.OPEN:
             assert self.welcome is not None
-            frames += [codec.encode(ack) for ack in self.inflow.acks(now)]
-            self._commands(frames, now)
-            if not frames and now - self._spoke >= self.welcome.heartbeat_s:
-                frames.append(codec.encode(messages.ClientHeartbeat(0)))
-        return self._joined(frames, now)
+            return self._pacing.outgoing(now, self.welcome.heartbeat_s)
+        return self._pacing.hello(now) if self.state is State.HELLO else []
 
     def closing(self, now: float) -> list[bytes]:
         """The last messages before an orderly close: what the application has taken."""
-        if self.state is not State.OPEN:
-            return []
-        return self._joined([codec.encode(ack) for ack in self.inflow.acks(now, closing=True)], now)
-
-    def _commands(self, frames: list[bytes], now: float) -> None:
-        self._paced = False
-        if now < self._hold_all:
-            return
-        while self._pace.has(now):
-            request = self.requests.next(now)
-            pending = self.outflow.next(now) if request is None else None
-            if request is not None:
-                frames.append(codec.encode(request.frame))
-            elif pending is not None:
-                frames.append(pending.data)
-            else:
-                return
-            self._pace.take()
-        self._paced = True
-
-    def _joined(self, frames: list[bytes], now: float) -> list[bytes]:
-        """Frames -> messages: batches within the limits of size and count."""
-        if not frames:
-            return []
-        self._spoke = now
-        joined: list[bytes] = []
-        start = size = 0
-        for at, frame in enumerate(frames):
-            if at > start and (size + len(frame) > BATCH_BYTES or at - start == codec.MAX_BATCH):
-                joined.append(codec.batch(frames[start:at]))
-                start, size = at, 0
-            size += len(frame)
-        joined.append(codec.batch(frames[start:]))
-        return joined
+        return self._pacing.closing(now) if self.state is State.OPEN else []
 
     def dead(self, now: float) -> bool:
         """Whether the server was silent for so long that the connection counts as lost."""
@@ -403,14 +415,4 @@ class Connection:
         if self.state is not State.OPEN:
             return None
         assert self.welcome is not None
-        times = [self._spoke + self.welcome.heartbeat_s, self._silence_ends()]
-        acks = self.inflow.deadline()
-        if acks is not None:
-            times.append(acks)
-        ask, ask_again = self.requests.deadline()
-        if ask_again is not None:
-            times.append(ask_again)
-        unsent = [time for time in (ask, self.outflow.deadline()) if time is not None]
-        if unsent:
-            times.append(max(min(unsent), self._hold_all, self._pace.ready_at() if self._paced else 0.0))
-        return max(now, min(times))
+        return max(now, min(self._pacing.deadline(self.welcome.heartbeat_s), self._silence_ends()))

@@ -7,11 +7,12 @@ that is still being fetched. Time is a monotonic clock in seconds, given with ea
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 
 from client import errors, own
 from client.updates import Numbered, StreamEvent, StreamGone
-from protocol import events, messages
+from protocol import events, ids, messages
 
 #: Seconds between two acknowledgements of a stream (contract.md, Delivery 8), and in groups above LARGE members.
 ACK_S = 0.1
@@ -19,6 +20,8 @@ ACK_LARGE_S = 1.0
 LARGE = 32
 #: Streams named by one Ack frame: the limit of `messages.Ack.cursors`.
 MAX_CURSORS = 256
+#: Breaches of the contract that are remembered, the newest: enough to see what is wrong.
+VIOLATIONS = 100
 
 
 class _Stream:
@@ -45,20 +48,26 @@ class _Stream:
 
 
 class Inflow:
-    """`strict`: raise ProtocolViolation where the server breaks the contract; otherwise `violations` collects the texts."""
+    """`strict`: raise ProtocolViolation where the server breaks the contract; otherwise `violations` collects the texts.
+    `unsized`: groups from which something came and of which nobody knows how large they are; whoever asks takes them out."""
 
-    def __init__(self, cursors: Iterable[tuple[bytes, int]] = (), strict: bool = False) -> None:
+    def __init__(self, strict: bool = False) -> None:
         self.user = 0
-        self.violations: list[str] = []
+        self.violations: deque[str] = deque(maxlen=VIOLATIONS)
         self.window_events = 256
         self.window_bytes = 256 * 1024
         self._strict = strict
         self._caught_up = False
-        self._streams = {stream: _Stream(seq) for stream, seq in cursors}
+        self._streams: dict[bytes, _Stream] = {}
         self._sizes: dict[bytes, int] = {}
+        self.unsized: list[bytes] = []
         self._fetching: set[tuple[bytes, int]] = set()
         self._dirty: dict[bytes, _Stream] = {}
         self._due: float | None = None
+
+    def restore(self, cursors: Iterable[tuple[bytes, int]]) -> None:
+        """What the application had taken in an earlier run."""
+        self._streams = {stream: _Stream(seq) for stream, seq in cursors}
 
     # --- events -----------------------------------------------------------------------------------------------------
 
@@ -223,7 +232,7 @@ class Inflow:
                     )
             stream.n = event.n
             stream.time = event.time
-            if item.stream in self._sizes or type(event) is events.GroupCreated:
+            if item.stream[0] == ids.Kind.GROUP:
                 self._count(item.stream, event)
         else:
             stream.n = -1
@@ -254,7 +263,7 @@ class Inflow:
 
     def _mark(self, name: bytes, stream: _Stream, now: float, at_once: bool = False) -> None:
         self._dirty[name] = stream
-        due = now if at_once else now + (ACK_LARGE_S if self._sizes.get(name, 0) > LARGE else ACK_S)
+        due = now if at_once else now + (ACK_LARGE_S if self._is_large(name) else ACK_S)
         if self._due is None or due < self._due:
             self._due = due
 
@@ -285,18 +294,33 @@ class Inflow:
 
     # --- group sizes, for the pace of acknowledgements ----------------------------------------------------------------
 
-    def group_size(self, stream: bytes, members: int) -> None:
+    def group_size(self, stream: bytes, members: int, now: float) -> None:
         """A GroupState told how many members a group has."""
         self._sizes[stream] = members
+        if stream in self._dirty:
+            self._mark(stream, self._dirty[stream], now)
+
+    def _is_large(self, stream: bytes) -> bool:
+        """Whether it is a group above LARGE; one whose size is still asked for counts as such."""
+        return stream[0] == ids.Kind.GROUP and (self._sizes.get(stream) or LARGE + 1) > LARGE
 
     def _count(self, stream: bytes, event: events.AnyEvent) -> None:
-        size = self._sizes.get(stream, 0)
+        """Keep the size of a group, or ask for it, once. 0: it is being asked for."""
+        size = self._sizes.get(stream)
         if isinstance(event, events.GroupCreated):
-            size = len(event.members) + 1
-        elif isinstance(event, events.MembersAdded):
-            size += len(event.users)
-        elif isinstance(event, events.MemberJoined):
-            size += 1
-        elif isinstance(event, events.MemberRemoved | events.MemberLeft):
-            size -= 1
-        self._sizes[stream] = size
+            self._sizes[stream] = len(event.members) + 1
+        elif size is None:
+            if not own.keeps_out(event, self.user):
+                self._sizes[stream] = 0
+                self.unsized.append(stream)
+        elif size:
+            self._sizes[stream] = size + _joined(event)
+
+
+def _joined(event: events.AnyEvent) -> int:
+    """By how many members a group grows."""
+    if isinstance(event, events.MembersAdded):
+        return len(event.users)
+    if isinstance(event, events.MemberJoined):
+        return 1
+    return -1 if isinstance(event, events.MemberRemoved | events.MemberLeft) else 0

@@ -10,6 +10,7 @@ seconds, given with each call.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,8 +24,6 @@ LONGEST_ANSWER_S = 120.0
 #: Seconds of the first wait after a temporary refusal without a hint; doubled with every try up to LONGEST_HOLD_S.
 HOLD_S = 0.1
 LONGEST_HOLD_S = 10.0
-#: Part of a token that sums of floating-point numbers may lack.
-ROUNDING = 1e-6
 
 
 class Pending:
@@ -60,52 +59,23 @@ class Lane:
         self.next_index = 0
         self.hold = 0.0
 
+    def is_kept(self, upto: float) -> bool:
+        """Whether the first unsent command is among those that may go out."""
+        return self.unsent[0].rid <= upto
+
     def may_send(self, window: int) -> bool:
         """Whether the first unsent command is within the window."""
         oldest = next(iter(self.unanswered.values()))
         return self.unsent[0].index - oldest.index < window
 
 
-class Pace:
-    """The server's rate limits kept from this side: a bucket of `burst` tokens that gains `rate` a second."""
-
-    __slots__ = ("_at", "_burst", "_rate", "_tokens")
-
-    def __init__(self) -> None:
-        self._rate = self._burst = self._tokens = 0.0
-        self._at = 0.0
-
-    def limit(self, rate: float, burst: float, now: float) -> None:
-        """Set both; 0: no limit. The tokens there are stay, so that a reconnect is no way around."""
-        fresh = self._rate <= 0
-        self._rate, self._burst = float(rate), max(1.0, float(burst))
-        self._tokens = self._burst if fresh else min(self._tokens, self._burst)
-        if fresh:
-            self._at = now
-
-    def has(self, now: float) -> bool:
-        """Whether a command may go out now."""
-        if self._rate <= 0:
-            return True
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
-        self._at = now
-        return self._tokens >= 1.0 - ROUNDING
-
-    def take(self) -> None:
-        """One command goes out, which `has` allowed."""
-        if self._rate > 0:
-            self._tokens -= 1.0
-
-    def ready_at(self) -> float:
-        """When the next token is there."""
-        return self._at + max(0.0, 1.0 - self._tokens) / self._rate if self._rate > 0 else self._at
-
-
 class Outflow:
-    """All lanes. `window`: commands of one lane from the oldest unanswered one on."""
+    """All lanes. `window`: commands of one lane from the oldest unanswered one on. `kept`: the highest rid that may go out;
+    where commands are stored, those after it are not stored yet."""
 
     def __init__(self) -> None:
         self.window = WINDOW
+        self.kept: float = math.inf
         self._lanes: dict[bytes, Lane] = {}
         self._by_rid: dict[int, Pending] = {}
         self._by_counter: dict[int, Pending] = {}
@@ -150,7 +120,7 @@ class Outflow:
         while self._ready and found is None:
             stream, lane = next(iter(self._ready.items()))
             del self._ready[stream]
-            if now < lane.hold:
+            if now < lane.hold or (lane.unsent and not lane.is_kept(self.kept)):
                 held.append(lane)
             elif lane.unsent and lane.may_send(self.window):
                 found = heapq.heappop(lane.unsent)
@@ -213,7 +183,7 @@ class Outflow:
 
     def deadline(self) -> float | None:
         """When something is to be sent (again) without anything else happening, or None. May be early."""
-        times = [lane.hold for lane in self._ready.values() if lane.unsent]
+        times = [lane.hold for lane in self._ready.values() if lane.unsent and lane.is_kept(self.kept)]
         while self._deadlines:
             deadline, rid = self._deadlines[0]
             pending = self._by_rid.get(rid)

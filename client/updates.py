@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from protocol import events, messages
 
 
@@ -21,6 +23,17 @@ class StreamEvent:
     size: int
     own: bool = False
     missing: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """What a text message says; "" for everything else."""
+        if not isinstance(self.event, events.Message):
+            return ""
+        try:
+            body = events.decode_body(self.event.body)
+        except (msgspec.MsgspecError, RecursionError):
+            return ""  # a kind of a newer protocol, or erased
+        return body.text if isinstance(body, events.Text) else ""
 
 
 @dataclass(slots=True, frozen=True)
@@ -48,6 +61,15 @@ class Disconnected:
     retry_in_s: float
 
 
+@dataclass(slots=True, frozen=True)
+class NotKept:
+    """The store could not be written; the next try comes in `retry_in_s` seconds. Until one succeeds, commands wait: they are
+    stored before they are sent."""
+
+    reason: str
+    retry_in_s: float
+
+
 Notice = (
     messages.CaughtUp
     | messages.Receipt
@@ -60,7 +82,7 @@ Notice = (
 #: What takes place in the order of a stream, and is acknowledged.
 Numbered = StreamEvent | StreamGone
 
-Update = Numbered | Notice | Connected | Disconnected
+Update = Numbered | Notice | Connected | Disconnected | NotKept
 
 
 @dataclass(slots=True, frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from client import connection, errors
+from client import connection, errors, pacing
 from client.api import text_body
 from client.updates import Answer, Connected, Disconnected, End, Retry, StreamEvent
 from protocol import codec, codes, events, ids, messages
@@ -184,6 +184,145 @@ def test_a_new_connection_is_told_whom_and_what_one_looks_at() -> None:
     assert [frame.add for frame in watched] == [(6, 7)]
 
 
+def watched(link: model.Link) -> list[tuple[int, ...]]:
+    return [frame.add for frame in link.received if isinstance(frame, messages.WatchPresence)]
+
+
+def test_whom_the_server_did_not_let_one_watch_is_not_asked_for_again() -> None:
+    server, found = model.Server(), core()
+    link = let_in(found, server)
+    found.submit(messages.WatchPresence(0, (5, 6)), "fine")
+    exchange(found, link, 1.0)
+    server.refuse = [codes.Refused(codes.TOO_MANY)]
+    found.submit(messages.WatchPresence(0, (7,)), "too many")
+    exchange(found, link, 1.0)
+    found.disconnected(1006, "", 2.0)
+    assert watched(let_in(found, server, 3.0)) == [(5, 6)]
+
+
+def test_a_server_that_allows_less_than_the_last_one_is_asked_for_no_more() -> None:
+    server, found = model.Server(), core()
+    link = let_in(found, server)
+    found.submit(messages.WatchPresence(0, (9, 3, 5, 6)), "watch")
+    exchange(found, link, 1.0)
+    found.disconnected(1006, "", 2.0)
+    server.limits = msgspec.structs.replace(model.LIMITS, subscriptions=2)
+    assert watched(let_in(found, server, 3.0)) == [(3, 9)]
+
+
+def test_watching_again_goes_on_when_the_server_is_busy() -> None:
+    server, found = model.Server(), core()
+    link = let_in(found, server)
+    found.submit(messages.WatchPresence(0, (5,)), "watch")
+    exchange(found, link, 1.0)
+    found.disconnected(1006, "", 2.0)
+    server.refuse = [codes.Refused(codes.BUSY, retry_after_ms=500)]
+    again = let_in(found, server, 3.0)
+    exchange(found, again, 3.5)
+    assert watched(again) == [(5,), (5,)]
+
+
+def test_a_group_is_asked_how_large_it_is_at_its_first_event() -> None:
+    found = core()
+    let_in(found)
+    group = ids.group_stream(5, 5)
+    asked = []
+    for seq in (8, 9):
+        raw = msgspec.Raw(events.encode(events.Message(seq, seq, 2, 99, seq, text_body("x"))))
+        found.receive(codec.encode(messages.Event(0, group, seq, raw)), 0.0)
+        asked += frames_of(found.outgoing(0.0))
+    assert [(type(frame), frame.stream) for frame in asked] == [(messages.FetchGroup, group)]
+
+
+TOO_MUCH = text_body("x" * 70_000)
+
+
+@pytest.mark.parametrize(
+    ("frame", "error"),
+    [
+        (messages.Send(0, 0, STREAM, TOO_MUCH), codes.TOO_LONG),
+        (messages.Edit(0, 0, STREAM, 1, text_body("x" * 17_000)), codes.TOO_LONG),
+        (messages.CreateGroup(0, 0, "x" * 300), codes.TOO_LONG),
+        (messages.SetDraft(0, 0, STREAM, "x" * 5000), codes.TOO_LONG),
+        (messages.WatchPresence(0, tuple(range(1, 9000))), codes.TOO_MANY),
+        (messages.Delete(0, 0, STREAM, 0), codes.MALFORMED),
+        (messages.Delete(0, 0, STREAM, 2**60), codes.MALFORMED),
+        (messages.FetchHistory(0, STREAM, 2**60), codes.MALFORMED),
+        (messages.Send(0, 0, STREAM, msgspec.Raw(b"\x91" * 40 + b"\x01")), codes.TOO_LONG),
+    ],
+)
+def test_what_the_server_would_not_read_is_refused_before_anything_is_kept_of_it(
+    frame: messages.Frame, error: codes.Error
+) -> None:
+    found = core()
+    let_in(found)
+    with pytest.raises(codes.Refused) as refused:
+        found.submit(frame, "x")
+    assert refused.value.error is error
+    assert found.unanswered == 0
+    assert found.outgoing(0.0) == []
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [messages.FindUsers(0, "\udcff"), messages.CreateGroup(0, 0, "\udcff"), messages.Delete(0, 0, STREAM, 2**70)],
+)
+def test_what_cannot_be_encoded_is_the_callers_exception(frame: messages.Frame) -> None:
+    found = core()
+    let_in(found)
+    with pytest.raises((ValueError, OverflowError)):
+        found.submit(frame, "x")
+    assert found.unanswered == 0
+
+
+def test_a_smaller_limit_than_the_usual_one_is_kept() -> None:
+    found = core()
+    let_in(found, model.Server(msgspec.structs.replace(model.LIMITS, frame=2000)))
+    with pytest.raises(codes.Refused, match="at most 2000 bytes"):
+        found.submit(messages.Send(0, 0, STREAM, text_body("x" * 2000)), "x")
+
+
+def test_a_command_that_was_taken_before_a_smaller_limit_was_known_is_refused_then() -> None:
+    found = core(identity=connection.Identity(1, 1001, "asha", b"token-of-device-1001"))
+    found.submit(messages.Send(0, 0, STREAM, text_body("x" * 2000)), "long")
+    found.connected(0.0)
+    found.outgoing(0.0)
+    limits = msgspec.structs.replace(model.LIMITS, frame=1000)
+    welcome = messages.Welcome(found._hello_rid, 1, b"s", 1, 1001, "asha", b"", 25, limits, 5)
+    (answer, _) = found.receive(codec.encode(welcome), 0.0)
+    assert isinstance(answer, Answer)
+    assert answer.outcome.error is codes.TOO_LONG
+    assert found.outgoing(0.0) == []
+
+
+def test_a_kept_command_that_no_server_would_read_is_left_out_and_said() -> None:
+    small = codec.encode(messages.Send(3, 103, STREAM, text_body("fine")))
+    large = codec.encode(messages.Send(2, 102, STREAM, TOO_MUCH))
+    found = core()
+    said = found.restore(connection.Identity(1, 1001, "asha", b"t" * 16, 100), {}, (b"\xc1", large, small))
+    assert len(said) == 2
+    assert f"{len(large)} bytes" in said[1]
+    assert [pending.data for pending in found.outflow] == [small]
+
+
+@pytest.mark.parametrize("close", [codes.REVOKED, codes.ACCOUNT_DELETED])
+def test_a_device_that_is_no_more_is_told_so(close: codes.Close) -> None:
+    found = core()
+    let_in(found)
+    found.disconnected(close.code, "", 1.0)
+    assert found.revoked
+
+
+def test_a_token_that_is_refused_is_a_device_that_is_no_more_and_a_password_is_not() -> None:
+    for identity, revoked in ((None, False), (connection.Identity(1, 1001, "asha", b"t" * 16), True)):
+        found = core(identity=identity)
+        found.connected(0.0)
+        (hello,) = frames_of(found.outgoing(0.0))
+        found.receive(codec.encode(messages.Error(hello.rid, 200, "bad_credentials", "", False)), 0.0)
+        found.disconnected(codes.REFUSED.code, "", 1.0)
+        assert found.revoked is revoked
+
+
 def test_what_was_typed_is_not_told_to_a_later_connection() -> None:
     server, found = model.Server(), core()
     let_in(found, server)
@@ -191,22 +330,6 @@ def test_what_was_typed_is_not_told_to_a_later_connection() -> None:
     found.tell(messages.Typing(0, STREAM))
     again = let_in(found, server, 3.0)
     assert [type(frame) for frame in again.received] == [messages.Hello]
-
-
-def test_the_servers_rates_are_kept_from_this_side() -> None:
-    limits = msgspec.structs.replace(model.LIMITS, commands_per_s=10, burst=5)
-    server, found = model.Server(limits), core()
-    link = let_in(found, server)
-    for number in range(20):
-        found.submit(messages.Send(0, 0, STREAM, text_body(str(number))), number)
-    now, times = 0.0, []
-    while found.unanswered:
-        times += [now for effect in exchange(found, link, now) if isinstance(effect, Answer)]
-        deadline = found.deadline(now)
-        assert deadline is not None
-        now = max(deadline, now + 0.001)
-    assert times[:5] == [0.0] * 5
-    assert times[-1] == pytest.approx(1.5, abs=0.05)
 
 
 def test_a_rate_limit_holds_every_stream() -> None:
@@ -231,7 +354,7 @@ def test_batches_keep_within_the_limits_of_a_message() -> None:
             found.submit(messages.Send(0, 0, ids.direct_stream(1, user), text_body("x" * 3000)), "x")
     out = found.outgoing(0.0)
     assert len(frames_of(out)) == 400
-    assert max(map(len, out)) <= connection.BATCH_BYTES + 16
+    assert max(map(len, out)) <= pacing.BATCH_BYTES + pacing.HEADER_BYTES
 
 
 def test_an_event_of_a_kind_from_the_future_is_kept_and_passed_over() -> None:

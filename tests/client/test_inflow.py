@@ -20,7 +20,8 @@ def message(seq: int, *, stream: bytes = STREAM, n: int | None = None, own: bool
 
 
 def fresh(strict: bool = True, cursors: tuple[tuple[bytes, int], ...] = ()) -> inflow.Inflow:
-    found = inflow.Inflow(cursors, strict)
+    found = inflow.Inflow(strict)
+    found.restore(cursors)
     found.user = ME
     return found
 
@@ -231,12 +232,39 @@ def test_one_frame_acknowledges_every_stream_after_a_tenth_of_a_second() -> None
 
 def test_large_groups_are_acknowledged_once_a_second() -> None:
     flow = fresh()
-    flow.group_size(GROUP, 33)
+    flow.group_size(GROUP, 33, 10.0)
     take(flow, message(1, stream=GROUP), 10.0)
     assert flow.deadline() == pytest.approx(11.0)
     small = events.MemberLeft(1, 2000, 9, 90, 2)
     take(flow, StreamEvent(GROUP, 2, small, 60), 10.0)
     assert flow.deadline() == pytest.approx(10.1)
+
+
+def test_the_size_of_a_group_is_asked_for_once_and_until_then_it_counts_as_large() -> None:
+    flow = fresh()
+    take(flow, message(1, stream=GROUP), 10.0)
+    take(flow, message(2, stream=GROUP), 10.0)
+    assert flow.unsized == [GROUP]
+    assert flow.deadline() == pytest.approx(11.0)
+    flow.group_size(GROUP, 3, 10.2)
+    assert flow.deadline() == pytest.approx(10.3)
+    grown = events.MembersAdded(2, 2000, 9, 90, 3, tuple(range(100, 130)))
+    flow.acks(10.3)
+    take(flow, StreamEvent(GROUP, 3, grown, 60), 20.0)
+    assert flow.deadline() == pytest.approx(21.0)
+
+
+def test_the_size_of_a_group_that_one_was_thrown_out_of_is_not_asked_for() -> None:
+    flow = fresh()
+    flow.event(StreamEvent(GROUP, 5, events.MemberRemoved(1, 2000, 9, 90, 1, ME, False), 60), 0.0)
+    assert flow.unsized == []
+
+
+def test_of_many_breaches_the_newest_are_remembered() -> None:
+    flow = fresh(strict=False)
+    for seq in range(1, 3 * inflow.VIOLATIONS, 2):
+        flow.event(message(seq), 0)
+    assert len(flow.violations) == inflow.VIOLATIONS
 
 
 def test_half_a_window_of_events_is_acknowledged_at_once() -> None:

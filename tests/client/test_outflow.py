@@ -144,32 +144,14 @@ def test_answered_commands_wake_nobody() -> None:
     assert flow.deadline() is None
 
 
-def test_the_pace_allows_a_burst_and_then_the_rate() -> None:
-    pace = outflow.Pace()
-    pace.limit(10, 5, 0.0)
-    went = 0
-    now = 0.0
-    while now < 2.0:
-        while pace.has(now):
-            pace.take()
-            went += 1
-        now = max(pace.ready_at(), now)
-    assert went == 5 + 20 - 1
-
-
-def test_no_rate_is_no_limit() -> None:
-    pace = outflow.Pace()
-    pace.limit(0, 0, 0.0)
-    for _ in range(1000):
-        assert pace.has(0.0)
-        pace.take()
-
-
-def test_a_reconnect_is_no_way_around_the_pace() -> None:
-    pace = outflow.Pace()
-    pace.limit(10, 5, 0.0)
-    for _ in range(5):
-        assert pace.has(0.0)
-        pace.take()
-    pace.limit(10, 5, 0.0)
-    assert not pace.has(0.0)
+def test_a_command_that_is_not_stored_yet_waits_and_wakes_nobody() -> None:
+    flow = outflow.Outflow()
+    flow.kept = 2
+    fill(flow, 4)
+    fill(flow, 1, OTHER, start=50)
+    assert sent(flow, 0.0) == [1, 2]
+    for rid in (1, 2):
+        flow.answered(rid)
+    assert flow.deadline() is None
+    flow.kept = 50
+    assert sorted(sent(flow, 0.0)) == [3, 4, 50]

@@ -85,8 +85,8 @@ async def test_a_store_that_is_away_and_returns_loses_nothing(
                 store.away = True
                 store.faults.extend([Fault.REFUSED] * 20)
                 for person in people.people[:2]:
-                    if person.client._socket is not None:  # else it is between two connections as it is
-                        person.client._socket.transport.abort()
+                    if person.client._line is not None:  # else it is between two connections as it is
+                        person.client._line._socket.transport.abort()
                 await until(lambda: len(store.faults) < 18, "commits are refused")
                 store.away = False
                 store.faults.clear()
