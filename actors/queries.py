@@ -23,15 +23,16 @@ CONTACTS_A_FRAME = 400
 _STREAM_BYTES = 15
 
 
-async def answer(services: Services, user: int, frame: messages.ClientFrame) -> Sequence[bytes]:
-    """The frames that answer a question. codes.Refused, storage.errors.StorageError, ids.BadStream."""
+async def answer(services: Services, user: int, frame: messages.ClientFrame, space: int) -> Sequence[bytes]:
+    """The frames that answer a question. `space`: bytes after which a page ends; one item is always on it. codes.Refused,
+    storage.errors.StorageError, ids.BadStream."""
     match frame:
         case messages.FetchHistory():
             if ids.kind(frame.stream) is ids.Kind.ACCOUNT:
                 raise codes.Refused(codes.NOT_ALLOWED)
-            return await _history(services, user, frame)
+            return await _history(services, user, frame, space)
         case messages.FetchConversations():
-            return await _conversations(services, user, frame)
+            return await _conversations(services, user, frame, space)
         case messages.FetchProfiles():
             rows = await _profiles(services, user, frame.users)
             return [codec.encode(messages.Profiles(frame.rid, tuple(rows)))]
@@ -40,7 +41,7 @@ async def answer(services: Services, user: int, frame: messages.ClientFrame) -> 
         case messages.FetchAccount():
             return await _account(services, user, frame)
         case messages.Export():
-            return await _export(services, user, frame)
+            return await _export(services, user, frame, space)
         case _:
             raise codes.Refused(codes.NOT_ALLOWED)
 
@@ -55,7 +56,7 @@ async def own_settings(services: Services, user: int, stream: bytes) -> messages
 # --- history ----------------------------------------------------------------------------------------------------------
 
 
-async def _history(services: Services, user: int, frame: messages.FetchHistory) -> Sequence[bytes]:
+async def _history(services: Services, user: int, frame: messages.FetchHistory, space: int) -> Sequence[bytes]:
     store, stream = services.store, frame.stream
     # The head is asked for before the items: they may be newer than it, never older.
     head, intervals, view = await asyncio.gather(
@@ -68,7 +69,7 @@ async def _history(services: Services, user: int, frame: messages.FetchHistory) 
     newest = frame.newest_first
     position = frame.start or (records.OPEN_END if newest else 1)
     frames: list[bytes] = []
-    left, space, more, reached = limit, services.page_bytes, False, 0
+    left, more, reached = limit, False, 0
     gone = _Gone(frame.rid, stream, frames)
     for joined, removed in reversed(intervals) if newest else intervals:
         first = max(joined, view.cleared + 1, 1 if newest else position)
@@ -152,7 +153,9 @@ def _history_item(rid: int, stream: bytes, item: records.Item) -> bytes:
 # --- conversation list ------------------------------------------------------------------------------------------------
 
 
-async def _conversations(services: Services, user: int, frame: messages.FetchConversations) -> Sequence[bytes]:
+async def _conversations(
+    services: Services, user: int, frame: messages.FetchConversations, space: int
+) -> Sequence[bytes]:
     store, now = services.store, services.clock()
     limit = min(frame.limit, services.page_items)
     head = await store.head(ids.account_stream(user))  # before the settings, as in `_history`
@@ -161,7 +164,10 @@ async def _conversations(services: Services, user: int, frame: messages.FetchCon
         store.parts(ids.account_stream(user), account.SETTINGS_PREFIX),
     )
     frames = []
-    for summary in summaries[:limit]:
+    for index, summary in enumerate(summaries[:limit]):
+        if space <= 0:
+            limit = index
+            break
         part = settings.get(account.SETTINGS_PREFIX + summary.stream)
         view = account.decode_settings(part) if part is not None else messages.Settings()
         if not (view.deleted and summary.head <= view.cleared):
@@ -169,6 +175,7 @@ async def _conversations(services: Services, user: int, frame: messages.FetchCon
             if last is not None:
                 last = await readable(services, summary.stream, last, summary.intervals)
             frames.append(codec.encode(_row(frame.rid, summary, last, view, now)))
+            space -= len(frames[-1])
     more = len(summaries) > limit
     following: int | bytes = summaries[limit - 1].stream if more else b""
     frames.append(codec.encode(messages.PageEnd(frame.rid, more, following, head)))
@@ -251,7 +258,7 @@ async def _account(services: Services, user: int, frame: messages.FetchAccount) 
 # --- export -----------------------------------------------------------------------------------------------------------
 
 
-async def _export(services: Services, user: int, frame: messages.Export) -> Sequence[bytes]:
+async def _export(services: Services, user: int, frame: messages.Export, space: int) -> Sequence[bytes]:
     """Step one is the account; each further step the user's own messages of one stretch of one conversation.
 
     A cursor is empty, or the stream id that comes next after its 15 bytes with the seq to go on from behind it."""
@@ -269,7 +276,7 @@ async def _export(services: Services, user: int, frame: messages.Export) -> Sequ
     intervals = await store.memberships(user, stream)
     if not intervals:
         raise codes.Refused(codes.NOT_ALLOWED)
-    page = await store.page(stream, start, intervals[-1][1], False, services.page_items, services.page_bytes)
+    page = await store.page(stream, start, intervals[-1][1], False, services.page_items, space)
     now, frames = services.clock(), []
     for item in page.items:
         event = events.decode(item.event.data)

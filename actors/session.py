@@ -391,7 +391,10 @@ class Session(delivery.Delivery):
         if device.queries >= MAX_QUERIES:
             text = f"more than {MAX_QUERIES} questions at once"
             raise codes.Refused(codes.RATE_LIMITED, text, RETRY_MS)
-        answer: Awaitable[Sequence[bytes]] = queries.answer(self._services, self._user, frame)
+        # Half of the room that those before it leave: so all that are looked up at once fit into the outlet together. One that
+        # is full already gets the shortest answer there is.
+        space = max(1, min(self._services.page_bytes, device.sink.spare >> (device.queries + 1)))
+        answer: Awaitable[Sequence[bytes]] = queries.answer(self._services, self._user, frame, space)
         self.pipe(answer, lambda result: _Asked(device, frame.rid, result))
         device.queries += 1
 

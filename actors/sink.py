@@ -15,6 +15,11 @@ class Sink(Protocol):
     #: Called once, after a refused `offer`, when the outlet has room again. Set by the session.
     on_drained: Callable[[], None] | None
 
+    @property
+    def spare(self) -> int:
+        """Bytes that may wait in addition. Replies are taken beyond that, too: who prepares a large one looks here before."""
+        ...
+
     def offer(self, frames: bytes, count: int) -> bool:
         """Durable: `count` encoded frames, one after the other in `frames`. False: over the limit, and nothing was queued."""
         ...

@@ -122,6 +122,11 @@ class Outbox:
         self._count += count
         return True
 
+    @property
+    def spare(self) -> int:
+        """Bytes that may wait in addition; see actors.sink.Sink."""
+        return max(0, self._room - self._held)
+
     def reply(self, frame: bytes) -> None:
         """The answer to a command; see actors.sink.Sink."""
         if self._transport is None:

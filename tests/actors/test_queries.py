@@ -179,3 +179,44 @@ async def test_what_is_committed_while_an_answer_is_read_may_be_in_it_and_is_bey
     head = await _head(asha, messages.FetchConversations)
     row = asha.all(messages.Conversation)[-1]
     assert (row.settings.draft, head) == ("half a thought", first.seq)
+
+
+async def test_answers_that_are_looked_up_at_once_fit_into_what_the_outlet_takes_and_pages_still_meet(world: World) -> None:
+    asha, ben = await world.known(ASHA), await world.known(BEN)
+    for _ in range(40):
+        await asha.done(messages.Send, S, text("x" * 4000))
+    await world.quiet()
+    ben.spare = 100_000
+    asked = [ben.say(messages.FetchHistory, S) for _ in range(8)]
+    ends = [await ben.answer(rid) for rid in asked]
+    assert all(isinstance(end, messages.PageEnd) and end.more for end in ends)
+    sizes = [sum(len(item.event) for item in ben.all(messages.HistoryItem) if item.rid == rid) for rid in asked]
+    one = len(ben.all(messages.HistoryItem)[0].event)
+    assert sizes[0] <= ben.spare // 2 + one
+    assert sum(sizes) <= ben.spare + 8 * one
+    ben.spare = 0
+    end = await ben.ask(messages.FetchHistory, S)
+    assert isinstance(end, messages.PageEnd)
+    assert end.more
+    assert isinstance(end.next, int)
+    (item,) = [item for item in ben.all(messages.HistoryItem) if item.rid == end.rid]
+    assert end.next == item.seq - 1
+
+
+async def test_a_list_of_conversations_is_cut_by_bytes_too_and_its_parts_meet(world: World) -> None:
+    asha, ben = await world.known(ASHA), await world.known(BEN)
+    streams = {direct(ASHA, user) for user in (ASHA, BEN, CARA)}
+    for stream in streams:
+        await asha.done(messages.Send, stream, text("x" * 4000))
+    asha.spare = 2 * 5000
+    after, pages = b"", 0
+    while True:
+        end = await asha.ask(messages.FetchConversations, after, 100)
+        pages += 1
+        assert isinstance(end, messages.PageEnd)
+        if not end.more:
+            break
+        assert isinstance(end.next, bytes)
+        after = end.next
+    assert [row.stream for row in asha.all(messages.Conversation)] == sorted(streams)
+    assert pages == 2

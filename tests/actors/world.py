@@ -68,6 +68,8 @@ class Phone:
 
     # --- the sink -----------------------------------------------------------------------------------------------------
 
+    spare = 1 << 30
+
     def offer(self, frames: bytes, count: int) -> bool:
         if self.closed is not None:
             return False
