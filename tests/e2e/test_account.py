@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.independent import wire
 from tests.e2e.independent.client import Client
 from tests.e2e.independent.line import Refused
-from tests.e2e.independent.tables import Record, row
+from tests.e2e.independent.tables import ANSWERS, EVENTS, Record, row
 from tests.e2e.world import PASSWORD, World
 
 
@@ -167,16 +167,24 @@ async def test_an_account_is_deleted(world: World) -> None:
 
 async def test_the_export_holds_what_one_wrote(world: World) -> None:
     asha, ben = await world.people("asha", "ben")
+    await asha.change("SetContact", user=ben.user, label="Benny")
     for number in range(5):
         await asha.send(asha.with_(ben), f"message {number}")
+        await ben.send(asha.with_(ben), "somebody else's")
     parts: list[Record] = []
     cursor, more = b"", True
     while more:
         *page, end = await asha.pages("Export", cursor=cursor)
         parts += page
         cursor, more = end.next, end.more
-    text = str([part.data for part in parts])
-    assert parts
-    assert all(part.fields["name"] for part in parts)
-    assert "asha" in text
-    assert all(f"message {number}" in text for number in range(5))
+    frames = [(part.fields["name"], ANSWERS.read(part.data)) for part in parts]
+    assert [(name, frame.kind) for name, frame in frames if frame is not None] == [
+        ("account", "AccountState"),
+        ("account", "Contacts"),
+        *[("message", "HistoryItem")] * 5,
+    ]
+    account, contacts, *items = [frame for _, frame in frames if frame is not None]
+    assert (account.user, account.fields["name"], contacts.contacts) == (asha.user, "asha", [[ben.user, "Benny"]])
+    events = [EVENTS.read(item.event) for item in items]
+    assert [event.body for event in events if event is not None] == [wire.text(f"message {number}") for number in range(5)]
+    assert {(item.rid, item.stream) for item in items} == {(0, asha.with_(ben))}
