@@ -10,6 +10,8 @@ import pytest
 
 import config
 import node
+import server
+from tests.e2e.bystanders import others_talk
 from tests.e2e.process import Server
 from tests.e2e.world import QUICK, World
 
@@ -18,7 +20,7 @@ from tests.e2e.world import QUICK, World
 async def running(folder: Path, flags: dict[str, str]) -> AsyncIterator[World]:
     """A node in this process, on any free port."""
     loaded = config.load(None, {}, QUICK | {"node.folder": str(folder)} | flags)
-    started = node.Node(loaded)
+    started = node.Node(loaded, server.open_store)
     await started.start()
     host, port = started.gateway.addresses[0][:2]
     world = World(f"ws://{host}:{port}/ws")
@@ -35,6 +37,13 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     """A node with quick settings."""
     async with running(tmp_path, {}) as started:
         yield started
+
+
+@pytest.fixture
+async def bystanders(world: World) -> AsyncIterator[None]:
+    """Two who talk during the whole test, and have to notice nothing of it."""
+    async with others_talk(world):
+        yield
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -62,6 +63,11 @@ class Server:
         assert self.process is not None
         self.process.kill()
         await self.process.wait()
+
+    def resident(self) -> int:
+        """Bytes of memory that the node holds (proc(5), statm)."""
+        assert self.process is not None
+        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     async def command(self, *words: str) -> str:
         """Run a command of the operator's beside the node; what it prints."""

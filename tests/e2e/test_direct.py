@@ -164,6 +164,7 @@ async def test_a_forward_copies_what_one_can_read(world: World) -> None:
     assert refused == "not_allowed", "who cannot read the source cannot forward from it"
 
 
+@pytest.mark.usefixtures("bystanders")
 async def test_mentions_name_members_at_whole_characters(world: World) -> None:
     asha, ben, cleo = await world.people("asha", "ben", "cleo")
     stream = asha.with_(ben)
@@ -212,11 +213,24 @@ async def test_an_ephemeral_message_is_offered_and_not_kept(world: World) -> Non
         ([3, b"a" * 16385], "too_long"),
         ([1], "malformed"),
         ([1, 5], "malformed"),
+        ([1, "a", [[1, 0, 1]] * 65], "too_many"),
         ([9, "from a later protocol"], "unsupported_body"),
     ],
+    ids=lambda each: each if isinstance(each, str) else "",
 )
+@pytest.mark.usefixtures("bystanders")
 async def test_a_body_that_is_not_accepted(world: World, body: list[Any], symbol: str) -> None:
     asha, ben = await world.people("asha", "ben")
     assert await asha.refusal("Send", stream=asha.with_(ben), body=body) == symbol
     sent = await asha.send(asha.with_(ben), "and on it goes")
     assert sent.seq == 1, "a refused command takes no number"
+
+
+@pytest.mark.usefixtures("bystanders")
+async def test_a_stream_of_no_kind_is_not_allowed(world: World) -> None:
+    asha = await world.person("asha")
+    for stream in (b"x" * 15, b"d" * 8, b"g" + bytes(14), wire.account(asha.user), wire.direct(4711, 4712)):
+        assert await asha.refusal("Send", stream=stream, body=wire.text("hello?")) == "not_allowed"
+        assert await asha.refusal("FetchHistory", stream=stream) == "not_allowed"
+    assert await asha.refusal("Send", stream=b"d" * 16, body=wire.text("hello?")) == "too_long"
+    assert asha.all("Error")[-1].text == "stream: at most 15 bytes"

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from tests.e2e.bystanders import others_talk
 from tests.e2e.independent import wire
 from tests.e2e.independent.client import Client
 from tests.e2e.independent.line import Refused
@@ -76,6 +77,7 @@ async def test_a_repeat_of_the_request_finds_what_the_first_try_made(world: Worl
     assert logged_in.device == repeated.device != first.device
 
 
+@pytest.mark.usefixtures("bystanders")
 async def test_wrong_credentials_say_nothing_about_who_exists(world: World) -> None:
     await world.person("asha")
     client = world.client("stranger")
@@ -89,6 +91,7 @@ async def test_wrong_credentials_say_nothing_about_who_exists(world: World) -> N
     assert await refused(client, "JwtCredential", jwt="a.b.c", request=request) == ("bad_credentials", 4503)
 
 
+@pytest.mark.usefixtures("bystanders")
 async def test_a_guessed_code_resets_nothing(world: World) -> None:
     asha = await world.person("asha")
     values = {"name": "asha", "code": "12345", "request": wire.request()}
@@ -98,6 +101,7 @@ async def test_a_guessed_code_resets_nothing(world: World) -> None:
     assert (await asha.ask("FetchAccount")).kind == "PageEnd", "the device stays"
 
 
+@pytest.mark.usefixtures("bystanders")
 async def test_a_name_or_a_password_that_is_not_taken(world: World) -> None:
     await world.person("asha")
     client = world.client("stranger")
@@ -134,8 +138,10 @@ async def test_a_jwt_makes_the_account_at_first_sight(start: Callable[[dict[str,
     other = await world.client("ben").enter(wire.credential("JwtCredential", jwt=jwt("ben-1"), request=wire.request()))
     assert again.user == welcome.user != other.user
     assert again.device != welcome.device
-    for bad in (jwt("x", key="k" * 40), jwt("x", aud="other"), jwt("x", exp=1), jwt("x", iss="other")):
-        assert await refused(world.client("x"), "JwtCredential", jwt=bad, request=wire.request()) == ("bad_credentials", 4503)
+    async with others_talk(world):
+        for bad in (jwt("x", key="k" * 40), jwt("x", aud="other"), jwt("x", exp=1), jwt("x", iss="other")):
+            found = await refused(world.client("x"), "JwtCredential", jwt=bad, request=wire.request())
+            assert found == ("bad_credentials", 4503)
     await client.close()
     await client.come_back()
     assert client.welcome.user == welcome.user
@@ -156,6 +162,7 @@ async def test_commands_behind_hello_are_held_and_carried_out(world: World) -> N
     assert asha.texts(stream) == ben.texts(stream) == [f"{number}" for number in range(64)]
 
 
+@pytest.mark.usefixtures("bystanders")
 async def test_no_version_in_common(world: World) -> None:
     client = world.client("later")
     await client.open()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.e2e.independent import wire
 from tests.e2e.independent.tables import MAX_INT, row
 from tests.e2e.test_signs import set_privacy
@@ -12,6 +14,7 @@ from tests.e2e.world import World
 HELLO = wire.text("hello")
 
 
+@pytest.mark.usefixtures("bystanders")
 async def test_who_is_blocked_gets_no_word_through(world: World) -> None:
     asha, ben = await world.people("asha", "ben")
     stream = asha.with_(ben)
@@ -73,6 +76,7 @@ async def test_answering_accepts(world: World) -> None:
     assert (await ben.event(stream, sent.seq)).flags == 0
 
 
+@pytest.mark.usefixtures("bystanders")
 async def test_no_requests_means_no_word(world: World) -> None:
     asha, ben, cleo = await world.people("asha", "ben", "cleo")
     await set_privacy(ben, write=wire.CONTACTS, requests=False)
@@ -84,6 +88,7 @@ async def test_no_requests_means_no_word(world: World) -> None:
     assert (await asha.event(ben.with_(asha), sent.seq)).flags == 0
 
 
+@pytest.mark.usefixtures("bystanders")
 async def test_not_a_member_and_no_such_group_are_the_same(world: World) -> None:
     asha, ben, cleo = await world.people("asha", "ben", "cleo")
     await asha.change("CreateGroup", title="secret", members=[ben.user])
@@ -120,6 +125,7 @@ async def test_not_a_member_and_no_such_group_are_the_same(world: World) -> None
         assert await cleo.refusal("Send", stream=wire.direct(cleo.user, user), body=HELLO) == "not_allowed"
 
 
+@pytest.mark.usefixtures("bystanders")
 async def test_who_is_no_member_has_read_nothing(world: World) -> None:
     asha, ben, cleo = await world.people("asha", "ben", "cleo")
     await asha.change("CreateGroup", title="secret", members=[ben.user])
