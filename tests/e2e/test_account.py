@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -11,6 +12,9 @@ from tests.e2e.independent.client import Client
 from tests.e2e.independent.line import Refused
 from tests.e2e.independent.tables import ANSWERS, EVENTS, Record, row
 from tests.e2e.world import PASSWORD, World
+
+CUT_OFF_S = 1.0
+"""After the answer to its revocation, a device hears nothing more (contract.md, bad input)."""
 
 
 async def account(client: Client) -> tuple[Record, dict[int, str]]:
@@ -83,6 +87,7 @@ async def test_users_are_found_by_the_beginning_of_their_name(world: World) -> N
     assert profiles.profiles == [[others[0].user, "bella", ["Bella!", "about me", ""]]]
 
 
+@pytest.mark.usefixtures("bystanders")
 async def test_a_taken_name_stays_taken(world: World) -> None:
     asha, ben = await world.people("asha", "ben")
     assert await asha.refusal("Rename", name="ben") == "name_taken"
@@ -93,11 +98,13 @@ async def test_a_taken_name_stays_taken(world: World) -> None:
     assert await log_in(world, "asha", PASSWORD) == "bad_credentials"
 
 
+@pytest.mark.usefixtures("bystanders")
 async def test_a_device_is_revoked_and_cut_off(world: World) -> None:
     asha, ben = await world.people("asha", "ben")
     second, third = await world.device("asha"), await world.device("asha")
     revoked = await asha.change("RevokeDevice", device=second.device)
-    assert await second.lost() == 4504
+    async with asyncio.timeout(CUT_OFF_S):
+        assert await second.lost() == 4504
     event = await third.event(asha.account, revoked.seq)
     assert (event.kind, event.revoked) == ("DeviceRevoked", second.device)
     assert second.device not in [row("DeviceInfo", each).device for each in (await account(asha))[0].devices]
@@ -109,6 +116,7 @@ async def test_a_device_is_revoked_and_cut_off(world: World) -> None:
     await asha.event(ben.with_(asha), sent.seq)
 
 
+@pytest.mark.usefixtures("bystanders")
 async def test_a_device_of_another_is_none_of_ones_business(world: World) -> None:
     asha, ben = await world.people("asha", "ben")
     for device in (ben.device, 4711):
@@ -118,6 +126,7 @@ async def test_a_device_of_another_is_none_of_ones_business(world: World) -> Non
     await ben.come_back()
 
 
+@pytest.mark.usefixtures("bystanders")
 async def test_a_device_logs_out(world: World) -> None:
     asha = await world.person("asha")
     second = await world.device("asha")
