@@ -11,17 +11,21 @@ from auth.policy import Facts
 from protocol import ids
 from storage import interfaces
 
-#: Users whose facts are kept: about 1 KB each without contacts.
+#: Users whose facts are kept: about 1 KB each besides the users that they name.
 MAX_PEOPLE = 50_000
+#: Users that all of those name, as contacts or as blocked: about 70 bytes each.
+MAX_NAMED = 1_000_000
 
 
 class People:
     """For the loop's thread. `peek` answers at once or says that it does not know; `load` asks the store."""
 
-    def __init__(self, store: interfaces.Store, limit: int = MAX_PEOPLE) -> None:
+    def __init__(self, store: interfaces.Store, limit: int = MAX_PEOPLE, limit_named: int = MAX_NAMED) -> None:
         self._store = store
         self._limit = limit
+        self._limit_named = limit_named
         self._known: dict[int, Facts | None] = {}
+        self._named = 0
         #: Reads under way of each user, as far as no newer facts were put meanwhile.
         self._reading: dict[int, set[object]] = {}
 
@@ -38,10 +42,12 @@ class People:
         self._keep(user, facts)
 
     def _keep(self, user: int, facts: Facts | None) -> None:
-        self._known.pop(user, None)
-        self._known[user] = facts
-        if len(self._known) > self._limit:
-            del self._known[next(iter(self._known))]
+        """The oldest make room; the newest stays, whatever it names."""
+        known = self._known
+        self._named += _named(facts) - _named(known.pop(user, None))
+        known[user] = facts
+        while len(known) > 1 and (len(known) > self._limit or self._named > self._limit_named):
+            self._named -= _named(known.pop(next(iter(known))))
 
     async def load(self, user: int) -> Facts | None:
         """The facts of a user, from the store if need be. Raises what the store raises."""
@@ -68,3 +74,7 @@ class People:
         parts = await self._store.parts(ids.account_stream(user), account.FACTS)
         part = parts.get(account.FACTS)
         return account.decode_facts(part) if part is not None else Facts(row.name)
+
+
+def _named(facts: Facts | None) -> int:
+    return len(facts.contacts) + len(facts.blocked) if facts is not None else 0

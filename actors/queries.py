@@ -7,7 +7,8 @@ a moment later than a live device heard of it, never what one may not read.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -17,8 +18,10 @@ from auth import names, policy
 from protocol import codec, codes, events, ids, messages
 from storage import records
 
-#: Contacts in one frame: below 64 KiB with the longest labels in 2-byte scripts.
-CONTACTS_A_FRAME = 400
+T = TypeVar("T")
+
+#: Bytes of the rows of one frame: what stands around them, also in an export, takes less than the rest.
+ROWS_BYTES = codec.MAX_MESSAGE - 1024
 #: Bytes of the id of a conversation or a group.
 _STREAM_BYTES = 15
 
@@ -35,7 +38,11 @@ async def answer(services: Services, user: int, frame: messages.ClientFrame, spa
             return await _conversations(services, user, frame, space)
         case messages.FetchProfiles():
             rows = await _profiles(services, user, frame.users)
-            return [codec.encode(messages.Profiles(frame.rid, tuple(rows)))]
+            first, *rest = _cut(rows) if rows else [()]
+            if rest:
+                text = f"only {len(first)} of these profiles fit into one frame; ask for fewer users at once"
+                raise codes.Refused(codes.TOO_MANY, text)
+            return [codec.encode(messages.Profiles(frame.rid, first))]
         case messages.FindUsers():
             return await _find(services, user, frame)
         case messages.FetchAccount():
@@ -153,37 +160,65 @@ def _history_item(rid: int, stream: bytes, item: records.Item) -> bytes:
 # --- conversation list ------------------------------------------------------------------------------------------------
 
 
-async def _conversations(
-    services: Services, user: int, frame: messages.FetchConversations, space: int
-) -> Sequence[bytes]:
+async def _conversations(services: Services, user: int, frame: messages.FetchConversations, space: int) -> Sequence[bytes]:
     store, now = services.store, services.clock()
     limit = min(frame.limit, services.page_items)
     head = await store.head(ids.account_stream(user))  # before the settings, as in `_history`
-    summaries, settings = await asyncio.gather(
-        store.conversations(user, frame.after, limit + 1),
-        store.parts(ids.account_stream(user), account.SETTINGS_PREFIX),
-    )
+    summaries = await store.conversations(user, frame.after, limit + 1)
+    shown = summaries[:limit]
+    views = await asyncio.gather(*(own_settings(services, user, summary.stream) for summary in shown))
     frames = []
-    for index, summary in enumerate(summaries[:limit]):
+    for index, (summary, view) in enumerate(zip(shown, views, strict=True)):
         if space <= 0:
-            limit = index
+            shown = shown[:index]
             break
-        part = settings.get(account.SETTINGS_PREFIX + summary.stream)
-        view = account.decode_settings(part) if part is not None else messages.Settings()
-        if not (view.deleted and summary.head <= view.cleared):
-            last = summary.last
-            if last is not None:
-                last = await readable(services, summary.stream, last, summary.intervals)
-            frames.append(codec.encode(_row(frame.rid, summary, last, view, now)))
-            space -= len(frames[-1])
-    more = len(summaries) > limit
-    following: int | bytes = summaries[limit - 1].stream if more else b""
+        last = summary.last
+        if view.deleted and (last is None or last.event.seq <= view.cleared):
+            continue
+        if last is not None:
+            last = await readable(services, summary.stream, last, summary.intervals)
+        unread, mentions = await _unread(services, summary, view)
+        row = _row(frame.rid, summary, last, view, now, unread, mentions)
+        frames.append(codec.encode(row))
+        if len(frames[-1]) > codec.MAX_MESSAGE and last is not None:
+            frames[-1] = codec.encode(_row(frame.rid, summary, _shortened(last), view, now, unread, mentions))
+        space -= len(frames[-1])
+    more = len(summaries) > len(shown)
+    following: int | bytes = shown[-1].stream if more else b""
     frames.append(codec.encode(messages.PageEnd(frame.rid, more, following, head)))
     return frames
 
 
+async def _unread(services: Services, summary: records.Summary, view: messages.Settings) -> tuple[int, int]:
+    """Messages, and mentions, beyond what was read, and beyond what was cleared. (Where both lie apart the mentions between
+    are not known one by one: there are never more of them than messages.)"""
+    read_n = summary.read_n
+    if view.cleared > summary.read:
+        found = await services.store.range(summary.stream, view.cleared, view.cleared, 1, 1)
+        if found:
+            read_n = max(read_n, events.decode(found[0].data).n)
+    unread = max(summary.n - read_n, 0)
+    return unread, min(summary.mentions, unread)
+
+
+def _shortened(item: records.Item) -> records.Item:
+    """An item for a row that would not fit into a frame, with the longest settings beside: without its reactions, and without
+    the first body where there is a newer one."""
+    fold = events.decode_fold(item.fold or events.encode_fold(events.Fold()))
+    event = item.event
+    if fold.body != events.NIL:
+        event = records.Event(event.seq, event.kind, event.epoch, events.redact(event.data), event.expires_at, event.digest)
+    return records.Item(event, events.encode_fold(msgspec.structs.replace(fold, reactions={})))
+
+
 def _row(
-    rid: int, summary: records.Summary, last: records.Item | None, view: messages.Settings, now: int
+    rid: int,
+    summary: records.Summary,
+    last: records.Item | None,
+    view: messages.Settings,
+    now: int,
+    unread: int,
+    mentions: int,
 ) -> messages.Conversation:
     if last is not None and (last.event.seq <= view.cleared or last.event.seq in view.hidden or _is_gone(last, now)):
         last = None
@@ -193,8 +228,8 @@ def _row(
         summary.head,
         summary.n,
         summary.time,
-        max(summary.n - summary.read_n, 0),
-        summary.mentions,
+        unread,
+        mentions,
         summary.delivered,
         summary.read,
         summary.intervals[-1][1] == records.OPEN_END,
@@ -203,6 +238,21 @@ def _row(
         msgspec.Raw(last.event.data) if last is not None else events.NIL,
         msgspec.Raw(last.fold) if last is not None and last.fold is not None else events.NIL,
     )
+
+
+def _cut(rows: Sequence[T]) -> Iterator[tuple[T, ...]]:
+    """Rows, as many at a time as fit into one frame."""
+    fitting: list[T] = []
+    size = 0
+    for row in rows:
+        length = len(msgspec.msgpack.encode(row))
+        if fitting and size + length > ROWS_BYTES:
+            yield tuple(fitting)
+            fitting, size = [], 0
+        fitting.append(row)
+        size += length
+    if fitting:
+        yield tuple(fitting)
 
 
 # --- people -----------------------------------------------------------------------------------------------------------
@@ -221,13 +271,13 @@ async def _profiles(services: Services, viewer: int, users: Sequence[int]) -> li
 async def _find(services: Services, user: int, frame: messages.FindUsers) -> Sequence[bytes]:
     found = await services.store.find_users(names.search_key(frame.prefix), frame.limit)
     rows = await _profiles(services, user, [each.id for each in found])
-    return [codec.encode(messages.Profiles(frame.rid, tuple(rows)))]
+    return [codec.encode(messages.Profiles(frame.rid, next(_cut(rows), ())))]
 
 
 async def _account(services: Services, user: int, frame: messages.FetchAccount) -> Sequence[bytes]:
     store = services.store
     # The head is read first: what the answer shows may be newer, and its event comes again, never older.
-    loaded = await store.load(ids.account_stream(user))
+    head = await store.head(ids.account_stream(user))
     facts = await services.people.read(user)  # what is at hand may be older than the head by a moment
     devices = await store.devices(user)
     if facts is None:
@@ -236,7 +286,7 @@ async def _account(services: Services, user: int, frame: messages.FetchAccount) 
         codec.encode(
             messages.AccountState(
                 frame.rid,
-                loaded.head,
+                head,
                 user,
                 facts.name,
                 facts.profile,
@@ -246,11 +296,9 @@ async def _account(services: Services, user: int, frame: messages.FetchAccount) 
             )
         )
     ]
-    contacts = [messages.Contact(contact, label) for contact, label in sorted(facts.contacts.items())]
-    frames.extend(
-        codec.encode(messages.Contacts(frame.rid, tuple(contacts[start : start + CONTACTS_A_FRAME])))
-        for start in range(0, len(contacts), CONTACTS_A_FRAME)
-    )
+    labels = account.decode_labels(await store.parts(ids.account_stream(user), account.LABEL_PREFIX))
+    contacts = [messages.Contact(contact, labels.get(contact, "")) for contact in sorted(facts.contacts)]
+    frames.extend(codec.encode(messages.Contacts(frame.rid, rows)) for rows in _cut(contacts))
     frames.append(codec.encode(messages.PageEnd(frame.rid)))
     return frames
 

@@ -51,8 +51,9 @@ class Accounts:
 
     `clock()` gives ms since the epoch, `random(n)` n random bytes. `revoked(user, device)` is called after a device lost its
     token for good, so that whoever holds its connection cuts it off. `announce(user, device, name)` is awaited before a device
-    that a log-in made, or found, gets a token: it tells the user's other devices, once however often it is called. Every method may raise Refused with UNAVAILABLE,
-    UNKNOWN (do the same again) or, where a password is involved, BUSY. No text of an exception holds a secret."""
+    that a log-in made, or found, gets a token: it tells the user's other devices, once however often it is called. Every
+    method may raise Refused with UNAVAILABLE, UNKNOWN (do the same again) or, where a password is involved, BUSY. No text
+    of an exception holds a secret."""
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ class Facts(Struct, array_like=True, frozen=True):
     name: str
     profile: Profile = Profile()
     privacy: Privacy = Privacy()
-    contacts: dict[int, str] = {}
+    contacts: frozenset[int] = frozenset()
     blocked: frozenset[int] = frozenset()
 
 

@@ -19,6 +19,9 @@ from protocol.messages import Settings
 FACTS = b"a"
 #: Part: the groups that the user is in, {stream: joined}.
 GROUPS = b"g"
+#: Parts: the label of one contact, UTF-8, where it has one; the contact's id follows (7 bytes, big-endian). Nobody decides by
+#: them, so they are not part of the facts, which are written anew with each change and held for everybody of interest.
+LABEL_PREFIX = b"l"
 #: Part: the devices that this stream told of, and not of their end.
 DEVICES = b"e"
 #: Parts: `protocol.messages.Settings` of one conversation; its stream id follows.
@@ -29,6 +32,9 @@ _facts_decoder = msgspec.msgpack.Decoder(Facts)
 _groups_decoder = msgspec.msgpack.Decoder(dict[bytes, int])
 _devices_decoder = msgspec.msgpack.Decoder(set[int])
 _settings_decoder = msgspec.msgpack.Decoder(Settings)
+
+#: A message that is kept or hidden: its seq and its marks, encoded.
+_MARK_BYTES = 10
 
 _STARRED = 1
 _PINNED = 2
@@ -42,11 +48,16 @@ def decode_settings(part: bytes) -> Settings:
     return _settings_decoder.decode(part)
 
 
+def decode_labels(parts: dict[bytes, bytes]) -> dict[int, str]:
+    """The parts with LABEL_PREFIX, as labels by contact."""
+    return {int.from_bytes(key[len(LABEL_PREFIX) :], "big"): label.decode() for key, label in parts.items()}
+
+
 class Account(log.Log):
     """`facts` is what others' decisions need; `settings` the own view of conversations; `groups` those one is in; `devices`
     those that the user's other devices know of."""
 
-    __slots__ = ("devices", "facts", "groups", "settings", "user")
+    __slots__ = ("devices", "facts", "groups", "settings", "settings_bytes", "user")
 
     def __init__(self, stream: bytes, limits: rules.Rules, user: int, name: str) -> None:
         super().__init__(stream, limits)
@@ -55,6 +66,7 @@ class Account(log.Log):
         self.groups: dict[bytes, int] = {}
         self.devices: frozenset[int] = frozenset()
         self.settings: dict[bytes, Settings] = {}
+        self.settings_bytes = 0
 
     def propose(self, command: log.Command, now: int, target: log.Target | None, context: object) -> log.Proposal:
         frame = command.frame
@@ -98,6 +110,7 @@ class Account(log.Log):
                 return events.Cleared(0, 0, 0, 0, 0, frame.stream, frame.upto, frame.delete)
             case messages.SetDraft():
                 self._check_stream(frame.stream)
+                self._check_room(len(frame.text.encode()) - len(self.view(frame.stream).draft.encode()))
                 return events.DraftSet(0, 0, 0, 0, 0, frame.stream, frame.text, frame.reply_to)
             case messages.Keep():
                 return self._keep(frame)
@@ -137,11 +150,19 @@ class Account(log.Log):
         if stream not in self.settings and len(self.settings) >= self.rules.settings:
             raise codes.Refused(codes.TOO_MANY, f"settings of at most {self.rules.settings} conversations are kept")
 
+    def _check_room(self, added: int) -> None:
+        """codes.Refused when the settings are to grow beyond what is kept of them."""
+        if added > 0 and self.settings_bytes + added > self.rules.settings_bytes:
+            text = f"drafts, and what is kept and hidden, take at most {self.rules.settings_bytes} bytes; remove some"
+            raise codes.Refused(codes.TOO_MANY, text)
+
     def _keep(self, frame: messages.Keep) -> events.Event:
         self._check_stream(frame.stream)
         kept = self.view(frame.stream).kept
         if (frame.starred or frame.pinned) and frame.seq not in kept and len(kept) >= self.rules.kept:
             raise codes.Refused(codes.TOO_MANY, f"{self.rules.kept} messages of a conversation can be kept")
+        if (frame.starred or frame.pinned) and frame.seq not in kept:
+            self._check_room(_MARK_BYTES)
         return events.Kept(0, 0, 0, 0, 0, frame.stream, frame.seq, frame.starred, frame.pinned)
 
     def _hide(self, frame: messages.Hide) -> events.Event:
@@ -153,6 +174,7 @@ class Account(log.Log):
         if len(view.hidden) + len(fresh) > self.rules.hidden:
             text = f"{self.rules.hidden} messages of a conversation can be hidden; clear the conversation instead"
             raise codes.Refused(codes.TOO_MANY, text)
+        self._check_room(_MARK_BYTES * len(fresh))
         return events.Hidden(0, 0, 0, 0, 0, frame.stream, tuple(sorted(fresh)))
 
     def view(self, stream: bytes) -> Settings:
@@ -171,9 +193,7 @@ class Account(log.Log):
             case events.PrivacySet():
                 self.facts = msgspec.structs.replace(facts, privacy=event.privacy)
             case events.ContactSet():
-                contacts = {user: label for user, label in facts.contacts.items() if user != event.user}
-                if event.on:
-                    contacts[event.user] = event.label
+                contacts = facts.contacts | {event.user} if event.on else facts.contacts - {event.user}
                 self.facts = msgspec.structs.replace(facts, contacts=contacts)
             case events.BlockSet():
                 blocked = facts.blocked | {event.user} if event.on else facts.blocked - {event.user}
@@ -219,7 +239,9 @@ class Account(log.Log):
                 self._change(event.stream, hidden=hidden)
 
     def _change(self, stream: bytes, **changes: object) -> None:
-        view = msgspec.structs.replace(self.view(stream), **changes)
+        before = self.view(stream)
+        view = msgspec.structs.replace(before, **changes)
+        self.settings_bytes += _size(view) - _size(before)
         if view == Settings():
             self.settings.pop(stream, None)
         else:
@@ -229,7 +251,11 @@ class Account(log.Log):
 
     def changed_parts(self, event: events.Event) -> Sequence[tuple[bytes, bytes | None]]:
         match event:
-            case events.ProfileChanged() | events.Renamed() | events.PrivacySet() | events.ContactSet() | events.BlockSet():
+            case events.ContactSet():
+                label = event.label.encode() if event.on and event.label else None
+                key = LABEL_PREFIX + event.user.to_bytes(7, "big")
+                return [(FACTS, _encoder.encode(self.facts)), (key, label)]
+            case events.ProfileChanged() | events.Renamed() | events.PrivacySet() | events.BlockSet():
                 return [(FACTS, _encoder.encode(self.facts))]
             case events.Joined() | events.Parted():
                 return [(GROUPS, _encoder.encode(self.groups))]
@@ -256,3 +282,9 @@ class Account(log.Log):
             for key, part in parts.items()
             if key.startswith(SETTINGS_PREFIX)
         }
+        self.settings_bytes = sum(map(_size, self.settings.values()))
+
+
+def _size(view: Settings) -> int:
+    """Bytes of one conversation's settings, as stored; 0 for the defaults, which are not."""
+    return len(_encoder.encode(view)) if view != Settings() else 0

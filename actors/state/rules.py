@@ -27,6 +27,9 @@ class Rules:
     blocked: int = 1000
     #: Conversations of which one account keeps settings of its own: far more than anybody scrolls through.
     settings: int = 10_000
+    #: Bytes that these settings take together: 256 of the longest drafts, or all 10,000 conversations pinned, with a line of
+    #: draft in each. An owner holds them in memory while it is awake.
+    settings_bytes: int = 4 * 1024 * 1024
     #: Starred and pinned messages, and messages deleted for oneself, of one conversation.
     kept: int = 1000
     hidden: int = 1000

@@ -62,3 +62,15 @@ async def test_who_does_not_exist_or_no_longer_is_known_as_nobody(store: interfa
     assert await people.load(1) is None
     assert await people.load(99) is None
     assert people.peek(1) is None
+
+
+async def test_those_who_name_many_make_room_as_well(store: interfaces.Store) -> None:
+    people = People(store, limit_named=10)
+    for user in (1, 2, 3):
+        people.put(user, Facts(f"u{user}", contacts=frozenset(range(10, 14)), blocked=frozenset({10})))
+    assert [people.knows(user) for user in (1, 2, 3)] == [False, True, True]
+    people.put(3, Facts("u3"))
+    people.put(4, Facts("u4", contacts=frozenset(range(10, 15))))
+    assert [people.knows(user) for user in (2, 3, 4)] == [True, True, True]
+    people.put(5, Facts("u5", contacts=frozenset(range(10, 40))))
+    assert [people.knows(user) for user in (2, 3, 4, 5)] == [False, False, False, True]

@@ -5,9 +5,13 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from protocol import codes, events, ids, messages
+from actors.state import account
+from auth.policy import Facts
+from protocol import codec, codes, events, ids, messages
 from protocol.events import Audience, Privacy, Profile
+from storage import records
 from tests.actors.world import ASHA, BEN, CARA, Phone, World, direct, text
+from tests.storage import make
 
 S = direct(ASHA, BEN)
 
@@ -204,7 +208,7 @@ async def test_answers_that_are_looked_up_at_once_fit_into_what_the_outlet_takes
 
 
 async def test_a_list_of_conversations_is_cut_by_bytes_too_and_its_parts_meet(world: World) -> None:
-    asha, ben = await world.known(ASHA), await world.known(BEN)
+    asha, _ = await world.known(ASHA), await world.known(BEN)
     streams = {direct(ASHA, user) for user in (ASHA, BEN, CARA)}
     for stream in streams:
         await asha.done(messages.Send, stream, text("x" * 4000))
@@ -220,3 +224,95 @@ async def test_a_list_of_conversations_is_cut_by_bytes_too_and_its_parts_meet(wo
         after = end.next
     assert [row.stream for row in asha.all(messages.Conversation)] == sorted(streams)
     assert pages == 2
+
+
+async def test_a_list_reads_the_settings_of_the_conversations_that_it_shows_and_no_others(world: World) -> None:
+    asha = await world.known(ASHA)
+    for _ in range(3):
+        await asha.done(messages.CreateGroup, "g", ())
+        await asha.done(messages.SetDraft, ids.group_stream(asha.device, asha.counter), "x" * 4096)
+    read = world.services.store.parts
+    got: list[bytes] = []
+
+    async def counted(stream: bytes, prefix: bytes) -> dict[bytes, bytes]:
+        found = await read(stream, prefix)
+        got.extend(found)
+        return found
+
+    world.store.parts = counted  # type: ignore[attr-defined]
+    await asha.ask(messages.FetchConversations, b"", 1)
+    assert len(got) == 1
+
+
+async def test_a_conversation_that_was_deleted_stays_away_whatever_is_done_to_its_last_message(world: World) -> None:
+    asha, ben = await world.known(ASHA), await world.known(BEN)
+    await asha.done(messages.Send, S, text("one"))
+    await ben.done(messages.React, S, 1, "!")
+    await ben.done(messages.Clear, S, 2**53 - 1, True)
+    await asha.done(messages.Edit, S, 1, text("two"))
+    await ben.ask(messages.FetchConversations)
+    assert ben.all(messages.Conversation) == []
+    await asha.done(messages.Send, S, text("three"))
+    await ben.ask(messages.FetchConversations)
+    (row,) = ben.all(messages.Conversation)
+    assert row.last_seq == 4
+
+
+async def test_what_was_cleared_is_not_unread(world: World) -> None:
+    asha, ben = await world.known(ASHA), await world.known(BEN)
+    for number in range(4):
+        await asha.done(messages.Send, S, text(f"{number} ben", BEN))
+    await ben.done(messages.Clear, S, 3)
+    await ben.ask(messages.FetchConversations)
+    (row,) = ben.all(messages.Conversation)
+    assert (row.unread, row.mentions, row.read) == (1, 1, 0)
+
+
+async def test_no_frame_of_contacts_or_found_users_exceeds_the_limit(world: World) -> None:
+    asha = await world.known(ASHA)
+    long = Profile("名" * 64, "名" * 256, "名" * 128)
+    users = tuple(range(1000, 1050))
+    for user in users:
+        await world.disk.create_user(records.User(user, f"u{user}", f"u{user}", "x", None, None, 1))
+        world.services.people.put(user, Facts(f"u{user}", long))
+    contacts = range(1000, 1400)
+    label = ("名" * 64).encode()
+    parts = [(account.LABEL_PREFIX + contact.to_bytes(7, "big"), label) for contact in contacts]
+    parts.append((account.FACTS, msgspec.msgpack.encode(Facts("asha", contacts=frozenset(contacts)))))
+    await make.stored(world.disk, records.Append(ids.account_stream(ASHA), 1, 1, 0, 1, parts=parts))
+    rid = asha.say(messages.FetchAccount)
+    await asha.answer(rid)
+    frames = [each for each in asha.all(messages.Contacts) if each.rid == rid]
+    assert [(row.user, row.label) for frame in frames for row in frame.contacts] == [
+        (each, label.decode()) for each in contacts
+    ]
+    found = await asha.ask(messages.FindUsers, "u", 50)
+    assert isinstance(found, messages.Profiles)
+    assert 30 <= len(found.profiles) < 50
+    assert all(len(codec.encode(frame)) <= codec.MAX_MESSAGE for frame in [*frames, found])
+    assert await asha.refused(messages.FetchProfiles, users) is codes.TOO_MANY
+    assert isinstance(await asha.ask(messages.FetchProfiles, users[:20]), messages.Profiles)
+
+
+async def test_a_row_of_the_list_fits_into_a_frame_with_the_longest_of_everything(world: World) -> None:
+    asha, ben = await world.known(ASHA), await world.known(BEN)
+    long = msgspec.Raw(msgspec.msgpack.encode(events.Text("x" * 16_000)))
+    await asha.done(messages.Send, S, long)
+    await asha.done(messages.Edit, S, 1, long)
+    await world.quiet()
+    item = await world.disk.item(S, 1)
+    assert item is not None
+    assert item.fold is not None
+    given = {2**53 - number: "👩‍👩‍👧‍👦" for number in range(1, 800)}
+    fold = msgspec.structs.replace(events.decode_fold(item.fold), reactions=given)
+    seqs = range(2**50, 2**50 + 1000)
+    view = messages.Settings(draft="名" * 4096, kept=dict.fromkeys(seqs, 3), hidden=tuple(seqs))
+    mine = ids.account_stream(BEN)
+    at = await world.disk.load(S), await world.disk.load(mine)
+    parts = (records.fold_key(1), events.encode_fold(fold)), (account.SETTINGS_PREFIX + S, msgspec.msgpack.encode(view))
+    for loaded, part in zip(at, parts, strict=True):
+        await make.stored(world.disk, records.Append(loaded.stream, 1, loaded.head + 1, loaded.n, loaded.time, parts=[part]))
+    await ben.ask(messages.FetchConversations)
+    (row,) = ben.all(messages.Conversation)
+    assert len(codec.encode(row)) <= codec.MAX_MESSAGE
+    assert events.decode_fold(row.last_fold).body == long

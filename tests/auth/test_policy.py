@@ -27,7 +27,7 @@ AUDIENCES: list[tuple[str, Check]] = [
 
 
 def facts(**privacy: Any) -> Facts:
-    return Facts("ben", privacy=Privacy(**privacy), contacts={FRIEND: "", BLOCKED: ""}, blocked=frozenset({BLOCKED}))
+    return Facts("ben", privacy=Privacy(**privacy), contacts=frozenset({FRIEND, BLOCKED}), blocked=frozenset({BLOCKED}))
 
 
 @pytest.mark.parametrize(("cell", "check"), AUDIENCES, ids=[cell for cell, _ in AUDIENCES])

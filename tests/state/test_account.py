@@ -93,13 +93,44 @@ def test_facts_are_what_was_set_and_stored_with_the_event_for_others_to_read() -
     host.do(ME, contact(BEN, label="Benny"))
     host.do(ME, block(EVE))
     host.do(ME, messages.Rename(0, 0, "Asha2"))
-    wanted = Facts("Asha2", profile, privacy, {BEN: "Benny"}, frozenset({EVE}))
+    wanted = Facts("Asha2", profile, privacy, frozenset({BEN}), frozenset({EVE}))
     assert host.state.facts == wanted
     assert account.decode_facts(host.disk.parts[account.FACTS]) == wanted
     host.do(ME, contact(BEN, on=False))
     host.do(ME, block(EVE, on=False))
     host.do(ME, messages.DeleteAccount(0, 0, "asha"))
     assert account.decode_facts(host.disk.parts[account.FACTS]) == Facts("Asha2", Profile(), privacy)
+
+
+def test_labels_are_stored_one_by_one_and_not_with_what_others_need() -> None:
+    host = mine()
+
+    def labels() -> dict[int, str]:
+        found = {key: part for key, part in host.disk.parts.items() if key.startswith(account.LABEL_PREFIX)}
+        return account.decode_labels(found)
+
+    host.do(ME, contact(20, label="a label"))
+    host.do(ME, contact(21, label="名"))
+    assert labels() == {20: "a label", 21: "名"}
+    assert b"label" not in host.disk.parts[account.FACTS]
+    host.do(ME, contact(20, label=""))
+    host.do(ME, contact(21, on=False))
+    assert labels() == {}
+    assert account.decode_facts(host.disk.parts[account.FACTS]).contacts == {20}
+
+
+def test_settings_take_no_more_bytes_than_are_kept() -> None:
+    host = Host(lambda: account.Account(STREAM, rules.Rules(settings_bytes=200), ME, "asha"))
+    host.do(ME, draft("x" * 150))
+    assert host.refused(ME, draft("y" * 150, KIN)) is codes.TOO_MANY
+    host.do(ME, draft("x" * 160))
+    assert host.refused(ME, hide(*range(1, 9))) is codes.TOO_MANY
+    host.do(ME, draft("x" * 185))
+    assert host.refused(ME, keep(1)) is codes.TOO_MANY
+    host.do(ME, draft(""))
+    host.do(ME, keep(1))
+    host.do(ME, draft("y" * 150, KIN))
+    assert host.state.settings_bytes == sum(len(part) for key, part in host.disk.parts.items() if key[:1] == b"c")
 
 
 def test_a_new_account_has_its_name_and_nothing_else() -> None:
@@ -119,7 +150,7 @@ def test_contacts_are_limited_and_those_there_are_can_still_be_changed() -> None
     host.do(ME, contact(20, label="new label"))
     host.do(ME, contact(21, on=False))
     host.do(ME, contact(22))
-    assert host.state.facts.contacts == {20: "new label", 22: ""}
+    assert host.state.facts.contacts == {20, 22}
 
 
 def test_blocks_are_limited_and_one_who_is_blocked_can_be_blocked_again() -> None:

@@ -119,7 +119,7 @@ def test_a_stranger_cannot_begin_anything_with_one_who_wants_neither_messages_no
 
 
 def test_a_contact_may_write_where_only_contacts_may() -> None:
-    facts = msgspec.structs.replace(CLOSED, contacts={ASHA: "Asha"})
+    facts = msgspec.structs.replace(CLOSED, contacts=frozenset({ASHA}))
     assert message(conversation().do(ASHA, send(), pair(OPEN, facts))).flags == 0
 
 

@@ -250,7 +250,7 @@ def test_one_who_may_not_be_added_spoils_the_whole_list_with_one_and_the_same_an
 
 
 def test_contacts_may_be_added_where_contacts_may() -> None:
-    facts = msgspec.structs.replace(CAREFUL, contacts={OWNER: ""})
+    facts = msgspec.structs.replace(CAREFUL, contacts=frozenset({OWNER}))
     made().do(OWNER, add(NEW), group.Asked({NEW: facts}))
 
 

@@ -70,7 +70,7 @@ WORLDS: list[dict[int, Facts | None]] = [
     *([{}] * 6),
     {1: Facts("by request", privacy=CONTACTS), 2: Facts("by request", privacy=CONTACTS)},
     {2: Facts("by request", privacy=CONTACTS)},
-    {1: Facts("contact", privacy=CONTACTS, contacts={2: ""}), 2: Facts("closed", privacy=NOBODY)},
+    {1: Facts("contact", privacy=CONTACTS, contacts=frozenset({2})), 2: Facts("closed", privacy=NOBODY)},
     {2: Facts("blocks", blocked=frozenset({1})), 3: None},
     {1: None, 4: Facts("closed", privacy=NOBODY)},
 ]
