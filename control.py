@@ -41,6 +41,9 @@ WORKING_EVERY_S = 5.0
 SILENCE_S = 30.0
 #: Bytes of a socket's path (sun_path of unix(7), its terminating zero not counted).
 MAX_PATH = 107
+#: Of an invitation: more people would not share one; a hundred years.
+MAX_USES = 1_000_000
+MAX_DAYS = 36_500
 
 _PEER = struct.Struct("iII")
 """struct ucred of unix(7): pid, uid, gid."""
@@ -85,8 +88,8 @@ class Revoke(Request, tag="revoke"):
 class Invite(Request, tag="invite"):
     """A code with which `uses` people may register, for `days` days (0: without an end)."""
 
-    uses: Annotated[int, Meta(ge=1, le=1_000_000)]
-    days: Annotated[int, Meta(ge=0, le=36_500)]
+    uses: Annotated[int, Meta(ge=1, le=MAX_USES)]
+    days: Annotated[int, Meta(ge=0, le=MAX_DAYS)]
 
 
 class Backup(Request, tag="backup"):

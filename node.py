@@ -1,4 +1,4 @@
-"""One node: configuration -> stores -> tree -> listeners -> drain. The only file that chooses a back end."""
+"""One node: configuration -> stores -> tree -> listeners -> drain. The back end is chosen by who makes it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import resource
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import config
@@ -31,7 +31,7 @@ from auth import accounts, admission, attempts, jwt, passwords, tokens
 from gateway.limits import COMMAND_BURST
 from gateway.listener import Gateway
 from protocol import codec, codes, events, ids, messages
-from storage.sqlite import store as sqlite
+from storage import interfaces
 
 #: Commands of one device that may be unanswered in one stream beyond the oldest (contract.md, Delivery 2).
 UNANSWERED = 63
@@ -54,6 +54,9 @@ SWITCH_INTERVAL_S = 0.0005
 #: Days beyond dead_device_days that streams remember a silent device's counters: clocks, and a sweep that came late.
 FORGETTING_DAYS = 10
 
+#: Opens the stores of a node with this configuration.
+OpenStore = Callable[[config.Config], Awaitable[interfaces.CopyingStore]]
+
 logger = telemetry.logger("node")
 
 
@@ -68,8 +71,9 @@ class Node:
     `ended` is set when the node can do no more: it has stopped, or its topmost supervisor gave up; then `failure` says why,
     and it is still to be stopped. `clock` gives ms since the epoch."""
 
-    def __init__(self, settings: config.Config, clock: Callable[[], int] = _now) -> None:
+    def __init__(self, settings: config.Config, open_store: OpenStore, clock: Callable[[], int] = _now) -> None:
         self.settings = settings
+        self._open_store = open_store
         self.telemetry = telemetry.Telemetry()
         self.clock = clock
         self.ended = asyncio.Event()
@@ -91,7 +95,7 @@ class Node:
 
     async def _start(self) -> None:
         settings, resources = self.settings, self._resources
-        opened = await sqlite.open_store(settings.node.folder, readers=settings.storage.reader_threads)
+        opened = await self._open_store(settings)
         resources.push_async_callback(opened.close)
         self.saver = opened
         self.store = measured.measured(opened, self.telemetry)
@@ -117,7 +121,11 @@ class Node:
         await commands.start()
         resources.push_async_callback(commands.stop)
         self.gateway = self._gateway()
-        await self.gateway.start()
+        try:
+            await self.gateway.start()
+        except OSError as error:
+            ports = f"listener.port {settings.listener.port}, internal.port {settings.internal.port}"
+            raise OSError(f"cannot listen ({ports}): {error}") from error
 
     async def stop(self) -> None:
         """Take nothing new; answer what was taken; tell everybody to come back, flush, close. Returns when everything is on

@@ -19,6 +19,9 @@ from storage import errors, records
 if TYPE_CHECKING:
     from node import Node
 
+#: Findings in a backup that are named in the answer: some 100 bytes each, of control.MAX_ANSWER.
+MAX_FINDINGS = 1_000
+
 log = telemetry.logger("operations")
 
 
@@ -101,11 +104,12 @@ class Operations:
         if not path.is_absolute():
             raise control.Failed(f"{path}: must be an absolute path")
         began = time.monotonic()
-        await self._node.saver.save(path, self._node.clock(), events.redact)
+        findings = await self._node.saver.save(path, self._node.clock(), events.redact)
         size = (await asyncio.to_thread(path.stat)).st_size
         found = {"path": str(path), "bytes": size, "seconds": round(time.monotonic() - began, 1)}
-        log.info("backup_written", **found)
-        return found
+        log.info("backup_written", findings=len(findings), **found)
+        # All of them might not fit into an answer; `doctor` on the copy names the others.
+        return {**found, "findings": [f"{each.where}: {each.what}" for each in findings[:MAX_FINDINGS]], "wrong": len(findings)}
 
     async def _user(self, name: str) -> records.User:
         key = names.key(name)

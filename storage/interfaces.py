@@ -14,6 +14,7 @@ Rules that hold for all of them:
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
@@ -210,3 +211,18 @@ class Store(LogStore, InboxStore, AccountStore, ChangeFeed, Protocol):
     async def close(self) -> None:
         """Finish what was begun, release files and locks. Idempotent."""
         ...
+
+
+class Copies(Protocol):
+    """The power of a store that lies beside its node to copy itself. Others are backed up by their own means."""
+
+    async def save(self, target: pathlib.Path, now: int, redact: records.Redact) -> list[records.Finding]:
+        """Write a copy of all that was committed before the call into the new file `target`, while the node goes on. Bodies of
+        what has expired by `now` are erased before. Returns what is wrong with the copy, every row having been read. It appears
+        under its name complete and synced, or not at all; closing the store gives it up. Raises Unavailable (the file exists,
+        disk full) or Damaged (the store cannot be read)."""
+        ...
+
+
+class CopyingStore(Store, Copies, Protocol):
+    """A store with that power."""

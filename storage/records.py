@@ -313,3 +313,11 @@ class Page:
 
     items: list[Item] = field(default_factory=list)
     more: bool = False
+
+
+@dataclass(slots=True, frozen=True)
+class Finding:
+    """One thing that is wrong with what is stored. `where` is a table, or a stream id in hexadecimal with a seq or a key."""
+
+    where: str
+    what: str

@@ -64,6 +64,8 @@ ROOMS = {
     "client": Room(("protocol",), ("websockets", "prompt_toolkit", "rich", "msgspec")),
     # The composition root: what chooses the back end, puts the parts together and talks to the operator.
     "server": Room(everything=True),
+    "arguments": Room(everything=True),
+    "commands": Room(everything=True),
     "node": Room(everything=True),
     "control": Room(everything=True),
     "operations": Room(everything=True),
@@ -72,7 +74,7 @@ ROOMS = {
     "tests": Room(everything=True),
 }
 
-NOT_IMPORTED = ("gateway", "server", "node", "control", "operations", "bench", "scripts", "tests")
+NOT_IMPORTED = ("gateway", "server", "arguments", "commands", "node", "control", "operations", "bench", "scripts", "tests")
 """Rooms that nobody imports but those that may import everything."""
 
 DRIVERS = {

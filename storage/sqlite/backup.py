@@ -11,7 +11,7 @@ import os
 import pathlib
 import shutil
 
-from storage import errors
+from storage import errors, records
 from storage.sqlite import connection, doctor, folder
 
 _UNFINISHED = ".part"
@@ -27,7 +27,7 @@ class Save:
         self._conn: connection.Connection | None = None
         self._stopped = False
 
-    def run(self) -> list[doctor.Finding]:
+    def run(self) -> list[records.Finding]:
         """Copy the database file `source` into the new file `target`; what `doctor` finds in the copy.
 
         What has rotted is copied as it is, and named: a copy of all the rest is worth having, and `restore` takes it if it is
@@ -91,7 +91,7 @@ def restore(
     progress: doctor.Progress = lambda _done, _total: None,
     *,
     with_damage: bool = False,
-) -> list[doctor.Finding]:
+) -> list[records.Finding]:
     """Make the data folder `path` from a copy; what `doctor` finds in it. Blocks; run it off the loop.
 
     Refuses a folder that a node holds or that has anything in it, and, unless `with_damage`, a copy in which `doctor` finds

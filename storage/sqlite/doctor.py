@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from storage import errors, records
+from storage.records import Finding
 from storage.sqlite import connection, feed, folder, migrations, wal
 
 #: done and total, in streams.
@@ -22,14 +22,6 @@ STRUCTURE_LINES = 100
 
 #: Events of a stream read in one step: bounds the memory whatever the length of the stream.
 _STEP = 1_000
-
-
-@dataclass(slots=True, frozen=True)
-class Finding:
-    """One thing that is wrong. `where` is a table, or a stream id in hexadecimal with a seq or a key."""
-
-    where: str
-    what: str
 
 
 def doctor(path: pathlib.Path, progress: Progress = lambda _done, _total: None) -> list[Finding]:

@@ -12,7 +12,6 @@ from storage.sqlite import (
     backup,
     checkpoints,
     connection,
-    doctor,
     erasures,
     feed,
     folder,
@@ -70,7 +69,7 @@ class SQLiteStore:
         self._checkpoints = checkpoints.Checkpoints(database, self._writer, loop)
         self._erasures = erasures.Erasures(database, self._writer, loop)
         self._writer.committed = self._committed
-        self._saves: dict[asyncio.Future[list[doctor.Finding]], backup.Save] = {}
+        self._saves: dict[asyncio.Future[list[records.Finding]], backup.Save] = {}
         self._closing: asyncio.Task[None] | None = None
 
     # --- LogStore
@@ -220,9 +219,8 @@ class SQLiteStore:
         readers never leave the log alone."""
         await self._erasures.settle()
 
-    async def save(self, target: pathlib.Path, now: int, redact: records.Redact) -> list[doctor.Finding]:
-        """Write a copy of everything into the new file `target`, beside the running node, after erasing what has expired by
-        `now`; what is wrong with it. Raises Unavailable (the file exists, disk full) or Damaged (the store cannot be read)."""
+    async def save(self, target: pathlib.Path, now: int, redact: records.Redact) -> list[records.Finding]:
+        """See `interfaces.Copies.save`."""
         while await self.erase_expired(now, redact, SAVE_ERASES):
             pass
         save = backup.Save(self.folder / connection.FILE, target, now)
@@ -235,7 +233,7 @@ class SQLiteStore:
             save.stop()
             raise
 
-    def _saved(self, work: asyncio.Future[list[doctor.Finding]]) -> None:
+    def _saved(self, work: asyncio.Future[list[records.Finding]]) -> None:
         del self._saves[work]
         if not work.cancelled():
             work.exception()  # told to who waits, if anybody does

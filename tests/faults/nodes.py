@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 
 import config
+import server
 from node import Node
 from tests.faults.waiting import DEADLINE_S
 
@@ -114,7 +115,7 @@ async def process(folder: pathlib.Path, **settings: str) -> AsyncIterator[Proces
 async def inside(folder: pathlib.Path, **settings: str) -> AsyncIterator[Node]:
     """A node inside this process, on its loop. Settings with two underscores for the dot."""
     named = {key.replace("__", "."): value for key, value in settings.items()}
-    found = Node(config.load(None, {}, flags(folder, named)))
+    found = Node(config.load(None, {}, flags(folder, named)), server.open_store)
     await found.start()
     try:
         yield found

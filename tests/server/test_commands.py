@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import socket
 import sqlite3
 import threading
@@ -161,6 +162,35 @@ def test_a_revoked_device_is_cut_off_for_good_and_the_others_stay(program: Progr
         assert again.hello(BY_TOKEN, token)[0] == ERROR
 
 
+@pytest.mark.parametrize(
+    ("words", "bound"), [(("--days", "36501"), "36500"), (("--uses", "1000001"), "1000000"), (("--uses", "0"), "--uses is 1")]
+)
+def test_an_invitation_beyond_its_bounds_is_a_wrong_command_line(shared: Program, words: tuple[str, str], bound: str) -> None:
+    refused = command(shared.folder, "invite", *words)
+    assert refused.returncode == 2
+    assert bound in refused.stderr
+
+
+def test_an_empty_password_is_called_empty(shared: Program) -> None:
+    refused = command(shared.folder, "user", "add", "nobody", stdin="\n")
+    assert refused.returncode == 1
+    assert "the password is empty" in refused.stderr
+
+
+def test_a_configuration_that_others_may_read_is_warned_of(folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    file = folder / "kith.toml"
+    file.write_text("")
+    file.chmod(0o600)
+    assert command(folder, "check-config").stderr == ""
+    file.chmod(0o640)
+    folder.chmod(0o755)
+    told = command(folder, "check-config")
+    assert told.returncode == 0
+    assert f"chmod 600 {file}" in told.stderr
+    assert f"chmod 700 {folder}" in told.stderr
+
+
 def test_without_a_node_a_command_says_so(folder: Path) -> None:
     for words in (("status",), ("user", "reset", "asha"), ("invite",), ("backup", "/tmp/none.db")):
         refused = command(folder, *words)
@@ -244,6 +274,44 @@ def test_doctor_and_restore_leave_the_folder_of_a_running_node_alone(program: Pr
     assert command(program.folder, "doctor").returncode == 0
     refused = command(program.folder, "restore", str(copy), str(program.folder))
     assert "is not empty" in refused.stderr
+
+
+def test_doctor_leaves_a_folder_without_a_store_as_it_is(tmp_path: Path) -> None:
+    refused = command(tmp_path, "doctor", str(tmp_path))
+    assert refused.returncode == 1
+    assert "there is no kith.db" in refused.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_flipped_byte_is_named_in_a_backup_and_can_be_given_up(program: Program, tmp_path: Path) -> None:
+    copy, other = tmp_path / "copy.db", tmp_path / "other"
+    people(program, "asha")
+    with Device(program.url) as device:
+        device.login("asha")
+        device.note(1, "hi")
+        device.until(SENT)
+    database = sqlite3.connect(program.folder / "kith.db")
+    with database:
+        database.execute("UPDATE events SET crc = crc + 1 WHERE kind = 1")
+    database.close()
+    made = command(program.folder, "backup", str(copy))
+    assert made.returncode == 1
+    assert "fails its checksum" in made.stdout
+    refused = command(other, "restore", str(copy), str(other))
+    assert refused.returncode == 1
+    assert "--with-damage" in refused.stderr
+    taken = command(other, "restore", "--with-damage", str(copy), str(other))
+    assert taken.returncode == 0
+    assert "fails its checksum" in taken.stdout
+    assert command(other, "doctor", "--isolate", str(copy)).returncode == 2  # a copy stays what it is
+    given_up = command(other, "doctor", "--isolate")
+    assert given_up.returncode == 0, given_up.stderr
+    assert re.search(r"given up: .* an event of kind 1", given_up.stdout)
+    shutil.copy(program.folder / "kith.toml", other)
+    with running(other) as restored, Device(restored.url) as device:
+        device.login("asha")
+        device.note(2, "the stream goes on")
+        assert device.until(SENT)[-1]
 
 
 def test_doctor_names_a_flipped_byte_and_restore_refuses_such_a_copy(program: Program, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+import arguments
 import config
 import node
 import server
@@ -29,7 +30,7 @@ def loaded(folder: Path, **more: str) -> config.Config:
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[node.Node]:
     """A node, stopped at the end unless the test did it."""
-    started = node.Node(loaded(tmp_path))
+    started = node.Node(loaded(tmp_path), server.open_store)
     await started.start()
     yield started
     if not started.ended.is_set() or started.failure is not None:
@@ -84,7 +85,7 @@ async def test_a_stop_waits_for_what_was_taken_to_be_durable_and_answers_it_befo
 
 
 async def test_a_stop_does_not_wait_longer_than_it_may(tmp_path: Path) -> None:
-    started = node.Node(loaded(tmp_path, **{"node.stop_timeout_s": "0"}))
+    started = node.Node(loaded(tmp_path, **{"node.stop_timeout_s": "0"}), server.open_store)
     await started.start()
     client, _ = await entered(started)
     await started.stop()
@@ -129,7 +130,7 @@ async def test_the_program_of_a_node_that_gave_up_exits_with_3(
     serving = asyncio.create_task(server._serve(loaded(tmp_path), written=False))
     await started.wait()
     await crash_the_writer(made[0])
-    assert await serving == server.GAVE_UP == 3
+    assert await serving == arguments.GAVE_UP == 3
 
 
 async def test_a_start_that_fails_leaves_nothing_open(tmp_path: Path) -> None:
@@ -137,11 +138,11 @@ async def test_a_start_that_fails_leaves_nothing_open(tmp_path: Path) -> None:
         port = holder.sockets[0].getsockname()[1]
         for _ in range(2):  # the second would find the folder in use if the first had kept it
             with pytest.raises(OSError, match=str(port)):
-                await node.Node(loaded(tmp_path, **{"listener.port": str(port)})).start()
+                await node.Node(loaded(tmp_path, **{"listener.port": str(port)}), server.open_store).start()
     assert not (tmp_path / "kith.sock").exists()
-    started = node.Node(loaded(tmp_path))
+    started = node.Node(loaded(tmp_path), server.open_store)
     await started.start()
     with pytest.raises(storage_errors.Unavailable, match="in use"):
-        await node.Node(loaded(tmp_path)).start()
+        await node.Node(loaded(tmp_path), server.open_store).start()
     assert (tmp_path / "kith.sock").exists()
     await started.stop()

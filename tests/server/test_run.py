@@ -90,7 +90,7 @@ def test_a_port_that_is_taken_is_named_in_one_line(folder: Path) -> None:
         for key in ("listener.port", "internal.port"):
             refused = process(folder, "run", *SETS, "--set", f"{key}={port}")
             assert refused.returncode == 1
-            assert str(port) in one_line(refused.stderr)
+            assert f"{key} {port}" in one_line(refused.stderr)
     with running(folder):
         pass  # nothing of the refused ones holds the folder
 

@@ -161,7 +161,7 @@ async def test_a_store_that_closes_gives_up_its_copies_before_it_lets_go_of_the_
 ) -> None:
     started = threading.Event()
 
-    def endless_examination(_file: pathlib.Path, progress: doctor.Progress, _opened: Any) -> list[doctor.Finding]:
+    def endless_examination(_file: pathlib.Path, progress: doctor.Progress, _opened: Any) -> list[records.Finding]:
         started.set()
         while True:
             progress(0, 1)
