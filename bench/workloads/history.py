@@ -25,8 +25,8 @@ ITEM = messages.number_of(messages.HistoryItem)
 PAGE_END = messages.number_of(messages.PageEnd)
 #: Asked at the same time in the second phase.
 AT_ONCE = 16
-#: Of one reader; a node looks up 8 at a time for a device.
-MOST_QUESTIONS = 8
+#: Of one reader: so few that no page is cut because other answers wait (docs/protocol.md, Limits).
+MOST_QUESTIONS = 4
 PATIENCE_S = 10.0
 
 
