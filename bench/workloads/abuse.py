@@ -5,7 +5,7 @@ on, each for the same time and measured from half a second after it began, on a 
 
     alone    nothing else
     reading  1,000 people are written to, 200 messages of 1 KiB a second, one after the other; all are in a group where
-             something is said every other second; they read all of it
+             something is said every four seconds; they read all of it
     slow     the same 1,000 have stopped reading, were sent in the group all that a node gives a device that does not
              acknowledge, and are written to further
     flood    20 connections from another address send messages as fast as they can; refused, they go on; closed, they return
@@ -27,12 +27,11 @@ import contextlib
 import functools
 import ipaddress
 import itertools
-import struct
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from bench import generators, machine, pace, pairs, percentiles, result, show, wire, workload
+from bench import flooder, generators, machine, pace, pairs, percentiles, result, show, wire, workload
 from bench.workloads import group
 from protocol import codec, ids, messages
 
@@ -46,77 +45,15 @@ RECEIVE_BUFFER = 4096
 #: that p99 does not see it.)
 SPEECH_BYTES = 1024
 LETTERS_S = 200
-SPEECH_EVERY_S = 2.0
+SPEECH_EVERY_S = 4.0
 #: Sent to those who do not read, at first: twice what a device is given without acknowledging it (256 KiB).
 FILL_BYTES = 8192
 FILL = 64
-#: Frames of one flooder in one write, and seconds between two: 20,000 frames a second of each flooder, a hundred times what it
-#: may. Seconds until it comes back when it was closed.
-VOLLEY = 100
-VOLLEY_EVERY_S = 0.005
-BACK_AFTER_S = 0.2
-_COUNTER = struct.Struct(">Q")
 PHASES = ("alone", "reading", "slow", "flood")
 #: Seconds of a phase before anything counts.
 WARM_UP_S = 0.5
 #: Processes: the honest, everybody else.
 PARTS = 2
-
-
-class Flooder(wire.Client):
-    """Sends without end to the note to itself. A volley is one buffer in which only the counters change: making messages must
-    not take the generator's time."""
-
-    __slots__ = ("_counters_at", "_volley", "over")
-
-    _volley: bytearray
-    _counters_at: range
-    over: asyncio.Future[None]
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.over = asyncio.get_running_loop().create_future()
-        super().connection_made(transport)
-
-    def closed(self) -> None:
-        if not self.over.done():
-            self.over.set_result(None)
-
-    def load(self) -> None:
-        """Make the volley. A counter of today's clock is a uint 64 of msgpack: 8 bytes, big-endian."""
-        stream = ids.direct_stream(self.user, self.user)
-        message = wire.masked(codec.encode(messages.Send(1, self.counter, stream, wire.body())))
-        self._volley = bytearray(message * VOLLEY)
-        at = message.index(_COUNTER.pack(self.counter))
-        self._counters_at = range(at, len(self._volley), len(message))
-
-    def shoot(self) -> bool:
-        """One volley, unless the socket takes no more: a flooder's own memory is not what is measured."""
-        if self.transport.is_closing() or self.transport.get_write_buffer_size() > 1 << 16:
-            return False
-        for at in self._counters_at:
-            self.counter += 1
-            _COUNTER.pack_into(self._volley, at, self.counter)
-        self.transport.write(bytes(self._volley))
-        return True
-
-
-async def flood(connector: wire.Connector, index: int, sent: list[int]) -> None:
-    """One flooder, until cancelled."""
-    while True:
-        try:
-            flooder = await connector.open(Flooder, index)
-        except (OSError, TimeoutError):
-            await asyncio.sleep(BACK_AFTER_S)
-            continue
-        try:
-            flooder.load()
-            while not flooder.over.done():
-                if flooder.shoot():
-                    sent[0] += VOLLEY
-                await asyncio.sleep(VOLLEY_EVERY_S)
-        finally:
-            flooder.end()
-        await asyncio.sleep(BACK_AFTER_S)
 
 
 class Writer(group.Sender):
@@ -223,7 +160,7 @@ async def others(job: generators.Job, link: generators.Link) -> dict[str, Any]:
     sent = [0]
     connector = wire.Connector(job.url, job.accounts, of_flooders, source=FLOODERS)
     first = 2 * job.params["pairs"] + job.params["slow_readers"] + 1
-    floods = [asyncio.create_task(flood(connector, first + each, sent)) for each in range(job.params["flooders"])]
+    floods = [asyncio.create_task(flooder.flood(connector, first + each, sent)) for each in range(job.params["flooders"])]
     await around(link, "flood", job.seconds)
     for each in floods:
         each.cancel()
