@@ -31,7 +31,9 @@ class LogStore(Protocol):
         - with epoch below the stream's is FENCED; a higher one becomes the stream's;
         - whose events already stand at those seqs with equal bytes (as itself erases them) is STORED (a repeat);
         - whose first_seq is not head + 1 otherwise is CONFLICT;
-        - behind one of the same stream in the batch that was not stored is CONFLICT: it was decided on top of that.
+        - behind one of the same stream in the batch that was not stored is CONFLICT: it was decided on top of that;
+        - that writes the fold of an event which has expired and been erased meanwhile is STORED without that fold (one that it
+          erases itself apart): nothing of it would be found by a later erasure.
         One bad write does not spoil the others: they are tried again apart. Never raises for the store's
         own trouble: that is FAILED (definite) or UNKNOWN."""
         ...

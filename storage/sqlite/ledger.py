@@ -161,6 +161,8 @@ class Ledger:
                 self.erase(write.stream, head.sid, erasure.seq, erasure.redact)
                 pending.parts[head.sid, records.fold_key(erasure.seq)] = None
         for key, data in write.parts:
+            if data is not None and key[:1] == records.FOLD_PREFIX and self._came_too_late(key, write, head):
+                data = None
             pending.parts[head.sid, key] = None if data is None else (records.part_checksum(write.stream, key, data), data)
         for member in write.members:
             sid = head.sid if member.stream == write.stream else self.head(member.stream).sid
@@ -168,6 +170,14 @@ class Ledger:
         for user, seq in write.mentions:
             pending.mentions += (user, head.sid, seq)
         return records.STORED
+
+    def _came_too_late(self, key: bytes, write: records.Append, head: Head) -> bool:
+        """Whether this is the fold of an event that has expired and is erased (see `erase`), though not by this append."""
+        seq = records.fold_seq(key)
+        if any(erasure.seq == seq for erasure in write.erase):
+            return False
+        row = self.conn.execute("SELECT 1 FROM events WHERE sid = ? AND seq = ? AND expires < 0", (head.sid, seq)).fetchone()
+        return row is not None
 
     @staticmethod
     def _add(write: records.Append, head: Head, into: list[Any]) -> None:

@@ -270,3 +270,20 @@ async def test_large_bodies_come_back_whole(store: interfaces.Store) -> None:
     bodies = [bytes([seq]) * 65_536 for seq in range(1, 6)]
     await make.stored(store, append(DIRECT, 1, *[event(body) for body in bodies]))
     assert [data for _, data in await make.whole(store, DIRECT)] == bodies
+
+
+async def test_a_fold_that_comes_after_its_event_was_erased_is_not_kept(store: interfaces.Store) -> None:
+    fold = records.fold_key(1)
+    await make.stored(store, append(DIRECT, 1, event(b"secret", expires_at=50), event(b"other"), n=2))
+    assert await store.erase_expired(50, make.redact, 9) == 1
+    edit = append(DIRECT, 3, event(b"newer secret", make.EDITED, expires_at=50), n=2, parts=[(fold, b"newer secret")])
+    await make.stored(store, edit)
+    item = await store.item(DIRECT, 1)
+    assert item is not None
+    assert item.fold is None
+    assert await store.parts(DIRECT, fold) == {}
+    assert await store.erase_expired(50, make.redact, 9) == 1
+    assert b"secret" not in b"".join(data for _, data in await make.whole(store, DIRECT))
+    await make.stored(store, append(DIRECT, 4, event(b"r", make.REACTED), n=2, parts=[(records.fold_key(2), b"kept")]))
+    await make.stored(store, append(DIRECT, 5, event(b"d", 33), n=2, erase=[2], parts=[(records.fold_key(2), b"deleted")]))
+    assert await store.parts(DIRECT, records.FOLD_PREFIX) == {records.fold_key(2): b"deleted"}

@@ -61,11 +61,14 @@ class Stream:
     def take(self, write: records.Append) -> None:
         for event in write.events:
             self.events.append(records.Event(self.head + 1, event.kind, write.epoch, event.data, event.expires_at))
-        for erasure in write.erase:
-            self.erase(erasure.seq)
+        own = {erasure.seq for erasure in write.erase}
+        late = {records.fold_key(each.seq) for each in self.events if each.expires_at and each.data.startswith(make.GONE)}
+        late -= {records.fold_key(seq) for seq in own}
+        for seq in own:
+            self.erase(seq)
         for key, data in write.parts:
             self.parts.pop(key, None)
-            if data is not None:
+            if data is not None and key not in late:
                 self.parts[key] = data
         self.epoch = write.epoch
         self.snapshot_seq = self.snapshot_seq if write.snapshot_seq is None else write.snapshot_seq
