@@ -77,6 +77,8 @@ class OwnServer(Server):
         }
         first = folder / "kith.toml"
         first.write_text(f'[auth]\nsecret = "{SECRET}"\n')
+        first.chmod(0o600)  # as the node wants what holds its secret
+        folder.chmod(0o700)
         flags = ["--config", str(first)]
         flags += [flag for key, value in everything.items() for flag in ("--set", f"{key}={value}")]
         usual = os.sched_getaffinity(0)
