@@ -72,8 +72,13 @@ class Entrance:
         self._session = session
         self._invitation = invitation
 
+    async def _ask(self, text: str, *, secret: bool = False) -> str:
+        """`secret` is said each time: the session would go on as it was told last."""
+        answer: str = await self._session.prompt_async(text, is_password=secret)
+        return answer
+
     async def new_name(self) -> str:
-        return (await self._session.prompt_async("Your name: ")).strip()
+        return (await self._ask("Your name: ")).strip()
 
     async def name(self, url: str) -> str:
         """Whose device this is: the only one there is, or who the person says."""
@@ -81,16 +86,16 @@ class Entrance:
         if len(names) == 1:
             return names[0]
         hint = f" ({', '.join(names)}, or a new one)" if names else ""
-        return (await self._session.prompt_async(f"Your name{hint}: ")).strip()
+        return (await self._ask(f"Your name{hint}: ")).strip()
 
     async def credential(self, name: str) -> messages.Credential:
         """Register or log in; the same `request` for every try of it, so that a lost answer makes no second account."""
-        answer = await self._session.prompt_async(f"Is {name} new here? [y/n]: ")
-        password = await self._session.prompt_async("Password: ", is_password=True)
+        answer = await self._ask(f"Is {name} new here? [y/n]: ")
+        password = await self._ask("Password: ", secret=True)
         request, device = secrets.token_bytes(16), socket.gethostname()[:64]
         if not answer.strip().lower().startswith("y"):
             return messages.PasswordCredential(name, password, request, device)
-        again = await self._session.prompt_async("Password again: ", is_password=True)
+        again = await self._ask("Password again: ", secret=True)
         if again != password:
             raise ValueError("The passwords differ")
         return messages.RegisterCredential(name, password, request, device, self._invitation)
@@ -99,11 +104,10 @@ class Entrance:
         self._session.app.print_text(FormattedText([("", text + "\n")]))
 
 
-async def _client(options: argparse.Namespace, entrance: Entrance) -> Client:
+async def _client(options: argparse.Namespace, name: str, entrance: Entrance) -> Client:
     """A client that was let in, or one with a token that goes on trying."""
-    name = options.name or await entrance.name(options.url)
     kept = store.FileStore(options.state or state_file(options.url, name))
-    if kept.load().token:
+    if (await asyncio.to_thread(kept.load)).token:
         client = Client(options.url, kept=kept, agent="kith-chat/1")
         await client.start_soon()
         return client
@@ -121,13 +125,11 @@ async def _client(options: argparse.Namespace, entrance: Entrance) -> Client:
                 name = await entrance.new_name()
                 kept = store.FileStore(options.state or state_file(options.url, name))
         except ValueError as error:
-            entrance.say(str(error))
+            entrance.say(wording.failure(error))
 
 
-async def run(options: argparse.Namespace) -> str:
-    """The whole evening; returns what is to be said at its end."""
-    client = await _client(options, Entrance(PromptSession(), options.invitation))
-    chat = Chat(client)
+async def _evening(chat: Chat) -> str:
+    """Show the chat until the person or the server ends it; returns what is to be said then."""
     screen = Screen(chat)
     follower = asyncio.create_task(chat.run())
     over = asyncio.create_task(chat.over.wait())
@@ -136,7 +138,7 @@ async def run(options: argparse.Namespace) -> str:
         await asyncio.wait({over, shown}, return_when=asyncio.FIRST_COMPLETED)
         if not shown.done():
             screen.leave()
-            await shown
+        await shown
     finally:
         over.cancel()
         follower.cancel()
@@ -145,11 +147,25 @@ async def run(options: argparse.Namespace) -> str:
     return chat.view.status if chat.over.is_set() else ""
 
 
+async def run(options: argparse.Namespace, entrance: Entrance) -> str:
+    """Until the person has enough; returns what is to be said at the end. A device that was logged out from elsewhere is no
+    end: the questions of the first start are asked again."""
+    name = options.name or await entrance.name(options.url)
+    while True:
+        chat = Chat(await _client(options, name, entrance))
+        name = chat.client.identity.name or name
+        farewell = await _evening(chat)
+        if chat.left or not chat.client.revoked:
+            return farewell
+        entrance.say(farewell)
+
+
 def main(argv: list[str]) -> int:
     try:
-        farewell = asyncio.run(run(arguments(argv)))
+        options = arguments(argv)
+        farewell = asyncio.run(run(options, Entrance(PromptSession(), options.invitation)))
     except (errors.ClientError, codes.Refused, ValueError, OSError) as error:
-        print(wording.refusal(error) if isinstance(error, codes.Refused) else error, file=sys.stderr)  # noqa: T201
+        print(error if isinstance(error, OSError) else wording.failure(error), file=sys.stderr)  # noqa: T201
         return 1
     except (KeyboardInterrupt, EOFError):
         return 130

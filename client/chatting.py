@@ -10,15 +10,16 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 from client import errors, wording
 from client.client import Client
 from client.state import State
 from client.streams import Member
-from client.updates import Connected, Disconnected, StreamEvent, StreamGone, Update
+from client.updates import Connected, Disconnected, NotKept, StreamEvent, StreamGone, Update
 from client.view import View, Waiting
-from protocol import codes, events, ids, messages
+from protocol import events, ids, messages
 
 #: Items of one page of history: more than fits a large terminal.
 PAGE = 100
@@ -28,8 +29,17 @@ NAMES = 256
 TYPING_EVERY_S = 3.0
 
 
+@dataclass(slots=True, frozen=True)
+class Question:
+    """Something the person is asked, and answers unseen."""
+
+    text: str
+    answer: asyncio.Future[str]
+
+
 class Chat:
-    """`changed` is called when something on the screen may be different. `clock`: monotonic seconds."""
+    """`changed` is called when something on the screen may be different. `clock`: monotonic seconds. `question`: what the next
+    line answers. `left`: the person wanted this device to be logged out."""
 
     def __init__(
         self, client: Client, changed: Callable[[], None] = lambda: None, clock: Callable[[], float] = time.monotonic
@@ -39,6 +49,8 @@ class Chat:
         self.view = View(self.state)
         self.changed = changed
         self.over: asyncio.Event = asyncio.Event()
+        self.question: Question | None = None
+        self.left = False
         self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
         self._loaded: set[bytes] = set()  # streams whose newest page was fetched on this connection
@@ -56,9 +68,9 @@ class Chat:
         try:
             async for update in self.client.updates():
                 self.take(update)
-        except (errors.ClientError, codes.Refused) as error:
+        except Exception as error:
             self.view.connection = "over"
-            self.say(wording.refusal(error) if isinstance(error, codes.Refused) else str(error))
+            self.say("This device is logged out" if self.client.revoked else wording.failure(error))
         finally:
             self.over.set()
 
@@ -76,8 +88,11 @@ class Chat:
                 self._loaded.clear()
                 self._do(self._load())
             case Disconnected():
-                view.connection = f"offline: {update.reason}; again in {update.retry_in_s:.0f} s"
+                view.connection = "offline"
+                view.reason, view.again_at = update.reason, self._clock() + update.retry_in_s
                 view.presence.clear()
+            case NotKept():
+                self.say(f"This device cannot be saved ({update.reason}): what you send waits")
             case messages.Receipt():
                 self.state.heard(update)
             case messages.ReceiptCount():
@@ -254,10 +269,35 @@ class Chat:
     async def _send(self, stream: bytes, waiting: Waiting, reply_to: int) -> None:
         try:
             await self.client.send_text(stream, waiting.text, mentions=self.mentions(stream, waiting.text), reply_to=reply_to)
-        except codes.Refused as refused:
-            waiting.failed = wording.refusal(refused)
+        except Exception as error:
+            waiting.failed = wording.failure(error)
             return
         self.view.waiting[stream].remove(waiting)
+
+    def dismiss(self) -> None:
+        """Back to the newest message: no panel, no question, no text that was refused."""
+        view = self.view
+        self.answer(None)
+        view.panel, view.scroll = [], 0
+        view.waiting[view.selected] = [waiting for waiting in view.waiting.get(view.selected, ()) if not waiting.failed]
+        self.changed()
+
+    async def ask(self, text: str) -> str:
+        """What the person answers. LookupError if they would rather not."""
+        self.answer(None)
+        question = self.question = Question(text, asyncio.get_running_loop().create_future())
+        self.changed()
+        return await question.answer
+
+    def answer(self, text: str | None) -> None:
+        """The person's answer to the question, if there is one; None: none."""
+        question, self.question = self.question, None
+        if question is None or question.answer.done():
+            return
+        if text is None:
+            question.answer.set_exception(LookupError("Nothing was changed"))
+        else:
+            question.answer.set_result(text)
 
     def mentions(self, stream: bytes, text: str) -> list[events.Mention]:
         """Every @name of a member, as the protocol names it: offsets in bytes of UTF-8."""
@@ -311,7 +351,7 @@ class Chat:
         self.changed()
 
     def do(self, work: Awaitable[Any]) -> None:
-        """Do something for the person in the background; a refusal is said."""
+        """Do something for the person in the background; what goes wrong is said."""
         self._do(_as_coroutine(work))
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
@@ -322,10 +362,8 @@ class Chat:
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except codes.Refused as refused:
-            self.say(wording.refusal(refused))
-        except (errors.ClientError, LookupError) as error:
-            self.say(str(error.args[0]) if error.args else str(error))
+        except Exception as error:
+            self.say(wording.failure(error))
         self.refresh()
 
     async def settled(self) -> None:

@@ -6,12 +6,15 @@ import time
 
 from prompt_toolkit.application import Application
 from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.document import Document
+from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.input import Input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.layout import HSplit, Layout, VSplit, Window
 from prompt_toolkit.layout.controls import BufferControl, FormattedTextControl
-from prompt_toolkit.layout.processors import BeforeInput
+from prompt_toolkit.layout.dimension import Dimension
+from prompt_toolkit.layout.processors import BeforeInput, ConditionalProcessor, PasswordProcessor
 from prompt_toolkit.output import Output
 from prompt_toolkit.styles import Style
 
@@ -19,7 +22,7 @@ from client import slash
 from client.chatting import Chat
 from client.view import Line
 
-#: Columns of the conversation list, of 80.
+#: Columns of the conversation list, of 80; at most a third of a narrower terminal.
 LIST_COLUMNS = 24
 #: Rows besides the messages: header, typing and status, input.
 OTHER_ROWS = 3
@@ -50,6 +53,8 @@ class Screen:
 
     def __init__(self, chat: Chat, stdin: Input | None = None, stdout: Output | None = None) -> None:
         self._chat = chat
+        self._at = chat.view.selected  # where the line that is being typed belongs
+        self._exchanging = False
         self._input = Buffer(accept_handler=self._accept, multiline=False, on_text_changed=self._typed)
         self._app: Application[None] = Application(
             layout=Layout(self._layout()),
@@ -60,7 +65,7 @@ class Screen:
             input=stdin,
             output=stdout,
         )
-        chat.changed = self._app.invalidate
+        chat.changed = self._changed
 
     async def run(self) -> None:
         """Until the person leaves."""
@@ -74,32 +79,43 @@ class Screen:
     # --- what is drawn ------------------------------------------------------------------------------------------------
 
     def _layout(self) -> HSplit:
-        left = Window(FormattedTextControl(self._list), width=LIST_COLUMNS, wrap_lines=False)
+        left = Window(FormattedTextControl(self._list), width=lambda: Dimension.exact(self._list_columns), wrap_lines=False)
         right = Window(FormattedTextControl(self._messages), wrap_lines=False)
-        line = Window(BufferControl(self._input, input_processors=[BeforeInput("> ")]), height=1, wrap_lines=False)
-        self._line = line
+        unseen = ConditionalProcessor(PasswordProcessor(), Condition(lambda: self._chat.question is not None))
+        control = BufferControl(self._input, input_processors=[unseen, BeforeInput(self._prompt)])
         return HSplit(
             [
                 Window(FormattedTextControl(self._header), height=1, style="class:header"),
                 VSplit([left, Window(width=1, char="│", style="class:dim"), right]),
                 Window(FormattedTextControl(self._status), height=1, style="class:status"),
-                line,
+                Window(control, height=1, wrap_lines=False),
             ]
         )
+
+    @property
+    def _list_columns(self) -> int:
+        return min(LIST_COLUMNS, self._app.output.get_size().columns // 3)
 
     @property
     def _size(self) -> tuple[int, int]:
         """Columns and rows of the messages."""
         size = self._app.output.get_size()
-        return max(size.columns - LIST_COLUMNS - 1, 16), max(size.rows - OTHER_ROWS, 1)
+        return max(size.columns - self._list_columns - 1, 1), max(size.rows - OTHER_ROWS, 1)
+
+    def _prompt(self) -> str:
+        question = self._chat.question
+        return question.text if question is not None else "> "
 
     def _header(self) -> StyleAndTextTuples:
         chat = self._chat
-        me = chat.client.identity.name
-        return [("", f" {chat.view.header(_now_ms())}   — {me}, {chat.view.connection}")]
+        title, me = chat.view.header(_now_ms()), chat.client.identity.name
+        connection = chat.view.connection_line(time.monotonic())
+        if chat.view.connection == "offline":  # first, where no narrow terminal cuts it off
+            return [("", f" {connection}   — {me}: {title}")]
+        return [("", f" {title}   — {me}, {connection}")]
 
     def _list(self) -> StyleAndTextTuples:
-        return _joined(self._chat.view.list_lines(LIST_COLUMNS, self._size[1]))
+        return _joined(self._chat.view.list_lines(self._list_columns, self._size[1]))
 
     def _messages(self) -> StyleAndTextTuples:
         width, height = self._size
@@ -116,12 +132,34 @@ class Screen:
 
     def _status(self) -> StyleAndTextTuples:
         view = self._chat.view
-        more = f"[{view.scroll} lines below] " if view.scroll and not view.panel else ""
+        more = f"[{view.scroll} lines below] " if view.scroll else ""
+        if view.panel:
+            width, height = self._size
+            lines = len(view.message_lines(width, _now_ms()))
+            last = min(view.scroll + height, lines)
+            goes_on = "PageDown goes on, " if last < lines else ""
+            more = f"[{last} of {lines} lines: {goes_on}Esc closes] "
         return [("", " " + more + (view.typing_line(time.monotonic()) or view.status))]
 
     # --- what is typed ------------------------------------------------------------------------------------------------
 
+    def _changed(self) -> None:
+        """Something may look different. What was typed and not sent stays with its conversation."""
+        view = self._chat.view
+        if view.selected != self._at and self._chat.question is None:
+            if self._at:
+                view.unsent[self._at] = self._input.text
+                text = view.unsent.pop(view.selected, "")
+                self._exchanging = True
+                self._input.document = Document(text, len(text))
+                self._exchanging = False
+            self._at = view.selected
+        self._app.invalidate()
+
     def _accept(self, buffer: Buffer) -> bool:
+        if self._chat.question is not None:
+            self._chat.answer(buffer.text)
+            return False
         text, chat = buffer.text.strip(), self._chat
         chat.view.status = ""
         if text.startswith("/") and not text.startswith("//"):
@@ -137,7 +175,7 @@ class Screen:
             self.leave()
 
     def _typed(self, buffer: Buffer) -> None:
-        if buffer.text and not buffer.text.startswith("/"):
+        if buffer.text and not buffer.text.startswith("/") and not self._exchanging and self._chat.question is None:
             self._chat.typing()
 
     def _keys(self) -> KeyBindings:
@@ -149,9 +187,15 @@ class Screen:
         def _leave(_: KeyPressEvent) -> None:
             self.leave()
 
+        @keys.add("c-d", filter=Condition(lambda: not self._input.text))
+        def _end_of_input(_: KeyPressEvent) -> None:
+            self.leave()
+
         @keys.add("escape", eager=True)
         def _close(_: KeyPressEvent) -> None:
-            view.panel, view.scroll = [], 0
+            if self._chat.question is not None:
+                self._input.reset()  # it is no text of the conversation
+            self._chat.dismiss()
 
         @keys.add("up")
         @keys.add("c-p")

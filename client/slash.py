@@ -58,11 +58,14 @@ def _group(chat: Chat) -> bytes:
     return stream
 
 
-def _number(text: str) -> int:
+def _number(text: str, least: int = 1, most: int = ids.MAX_ID) -> int:
     try:
-        return int(text.lstrip("#"))
+        number = int(text.lstrip("#"))
     except ValueError:
         raise Usage("a number is missing") from None
+    if not least <= number <= most:
+        raise Usage(f"a number from {least} to {most}")
+    return number
 
 
 def _split(text: str) -> tuple[int, str]:
@@ -157,7 +160,7 @@ async def _clear(chat: Chat, text: str) -> None:
 
 
 async def _timer(chat: Chat, text: str) -> None:
-    await chat.client.set_timer(_stream(chat), _number(text))
+    await chat.client.set_timer(_stream(chat), _number(text, 0, MAX_TIMER_S))
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------
@@ -305,9 +308,13 @@ async def _rename(chat: Chat, text: str) -> None:
     await chat.client.rename(_needed(text))
 
 
-async def _password(chat: Chat, text: str) -> None:
-    old, _, new = text.partition(" ")
-    await chat.client.change_password(_needed(old), _needed(new.strip()))
+async def _password(chat: Chat, _: str) -> None:
+    """The passwords are asked for: a line that is typed in is there for everybody to see."""
+    old = await chat.ask("The old password: ")
+    new = await chat.ask("The new password: ")
+    if await chat.ask("Once more: ") != new:
+        raise LookupError("The new passwords differ; nothing was changed")
+    await chat.client.change_password(old, new)
     chat.say("The password is changed, and every other device logged out")
 
 
@@ -328,16 +335,19 @@ async def _revoke(chat: Chat, text: str) -> None:
 
 
 async def _logout(chat: Chat, _: str) -> None:
+    chat.left = True
     await chat.client.logout()
 
 
+#: The longest time after which messages may disappear (`messages.SetTimer`): 400 days.
+MAX_TIMER_S = 400 * 86400
 #: Columns of a command and its arguments in the list of commands; the rest of the pane's 55 is for what it does.
 HELP_COLUMNS = 23
 KEYS = (
     "Up, Down          another conversation",
     "PageUp, PageDown  scroll",
-    "Esc               close this, and back to the newest",
-    "Ctrl-Q            leave",
+    "Esc               close this, drop what was refused",
+    "Ctrl-D, Ctrl-Q    leave",
 )
 
 COMMANDS: dict[str, Command] = {
@@ -378,7 +388,7 @@ COMMANDS: dict[str, Command] = {
     "clear": Command("[delete]", "hide all; delete: and the entry", _clear),
     "profile": Command("NAME", "the name that others see", _profile),
     "rename": Command("NAME", "take another user name", _rename),
-    "password": Command("OLD NEW", "change the password", _password),
+    "password": Command("", "change the password", _password),
     "devices": Command("", "where you are logged in", _devices),
     "revoke": Command("NUMBER", "log a device out", _revoke),
     "logout": Command("", "log this device out", _logout),

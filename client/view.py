@@ -6,7 +6,6 @@ No terminal in here: a line is a list of (style, text), and the caller says how 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from rich.cells import cell_len, chop_cells, set_cell_size
@@ -18,6 +17,12 @@ from protocol import events, ids, messages
 
 Line = list[tuple[str, str]]
 
+#: Columns that the words of a message need beside the name before them; with fewer they begin on the next line.
+MIN_ROOM = 12
+#: Lines that are shown of a text which the server has not answered: enough to know which one it is.
+WAITING_LINES = 3
+#: Columns of the reason why there is no connection.
+REASON_COLUMNS = 60
 #: Seconds after which a typing notice is forgotten without another one (`messages.MemberTyping`).
 TYPING_S = 6.0
 #: Marks behind an own message: on its way, stored, with everybody, read by everybody.
@@ -35,8 +40,12 @@ class Waiting:
 @dataclass
 class View:
     """`names`: user -> name. `typing`: stream -> user -> until when (monotonic seconds). `counts`: receipts of large groups.
-    `selected`: the stream on the screen, b"" for none. `scroll`: lines above the newest. `panel`: shown in place of the
-    messages until it is closed. `status`: one line for what just happened."""
+    `selected`: the stream on the screen, b"" for none. `unsent`: what was typed there and not sent. `scroll`: lines above the
+    newest. `panel`: shown in place of the messages until it is closed. `status`: one line for what just happened.
+
+    `connection`: connecting, online, offline or over; offline: why, and when the next try comes (monotonic seconds).
+    `titles`: of groups, also when one is no member any more. `reached`: up to which own message all others had, and had read,
+    everything: what was said of a message once is not taken back when somebody comes or goes."""
 
     state: State
     names: dict[int, str] = field(default_factory=dict)
@@ -44,11 +53,16 @@ class View:
     presence: dict[int, messages.Presence] = field(default_factory=dict)
     counts: dict[bytes, messages.ReceiptCount] = field(default_factory=dict)
     waiting: dict[bytes, list[Waiting]] = field(default_factory=dict)
+    titles: dict[bytes, str] = field(default_factory=dict)
+    reached: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+    unsent: dict[bytes, str] = field(default_factory=dict)
     selected: bytes = b""
     scroll: int = 0
     panel: list[str] = field(default_factory=list)
     status: str = ""
     connection: str = "connecting"
+    reason: str = ""
+    again_at: float = 0.0
     archived: bool = False
 
     # --- names --------------------------------------------------------------------------------------------------------
@@ -65,7 +79,9 @@ class View:
             other = self.other(stream)
             return "note to self" if other == self.state.user else self.name(other)
         group = self.state.stream(stream).group
-        return wording.one_line(group.title) if group is not None and group.title else "a group"
+        if group is not None:
+            self.titles[stream] = group.title
+        return wording.one_line(self.titles.get(stream, "")) or "a group"
 
     def other(self, stream: bytes) -> int:
         """The other party of a direct conversation; oneself in the note to self."""
@@ -121,7 +137,7 @@ class View:
         sign = "*" if found.settings.pinned else "~" if found.settings.muted_until else "#" if self._is_group(found) else " "
         if not self._is_group(found) and self._online(self.other(found.stream)):
             sign = "●"
-        draft = " ✎" if found.settings.draft and not count else ""
+        draft = " ✎" if (found.settings.draft or self.unsent.get(found.stream)) and not count else ""
         room = width - cell_len(sign) - cell_len(count) - cell_len(draft) - 1
         title = set_cell_size(self.title(found.stream), max(room, 1))
         return [
@@ -157,9 +173,7 @@ class View:
                 day = date
             lines += self._item_lines(found, item, width)
         for waiting in self.waiting.get(self.selected, ()):
-            mark = f"✗ {waiting.failed}" if waiting.failed else WAITING
-            style = "class:error" if waiting.failed else "class:dim"
-            lines += [[(style, part)] for part in wrap(f"you: {waiting.text} {mark}", width)]
+            lines += _waiting_lines(waiting, width)
         return lines
 
     def _item_lines(self, found: Stream, item: Item, width: int) -> list[Line]:
@@ -172,7 +186,7 @@ class View:
         mine = event.sender == self.state.user
         lines: list[Line] = []
         if event.reply_to:
-            quoted = self._quote(found, event.reply_to, width - len(head) - 2)
+            quoted = self._quote(found, event.reply_to, max(width - len(head) - 2, 1))
             lines.append([("class:dim", " " * len(head) + "┌ " + quoted)])
         forwarded = "forwarded: " if event.hops else ""
         signs = " (edited)" if item.fold.edits else ""
@@ -185,7 +199,8 @@ class View:
         tick = f" {self.tick(found, item)}" if mine else ""
         lines += _hanging(start, "class:mention" if self._named(item) else "", text, width, tick)
         if item.fold.reactions:
-            lines.append([("class:reactions", " " * len(head) + "  " + self._reactions(item.fold.reactions))])
+            before: Line = [("class:dim", " " * (len(head) + 2))]
+            lines += _hanging(before, "class:reactions", self._reactions(item.fold.reactions), width)
         return lines
 
     def _named(self, item: Item) -> bool:
@@ -211,19 +226,25 @@ class View:
         count = self.counts.get(found.stream)
         if count is not None and count.seq >= item.seq:
             return f"✓{count.delivered} ✔{count.read}"
-        marks = list(self._marks_of_others(found))
-        if marks and all(mark.read >= item.seq for mark in marks):
-            return READ
-        if marks and all(mark.delivered >= item.seq for mark in marks):
-            return DELIVERED
-        return STORED
+        marks = self._marks_of_others(found)
+        delivered, read = self.reached.get(found.stream, (0, 0))
+        if marks:
+            delivered = max(delivered, min(mark.delivered for mark in marks))
+            read = max(read, min(mark.read for mark in marks))
+            self.reached[found.stream] = delivered, read
+        return READ if read >= item.seq else DELIVERED if delivered >= item.seq else STORED
 
-    def _marks_of_others(self, found: Stream) -> Iterable[Mark]:
+    def _marks_of_others(self, found: Stream) -> list[Mark]:
         if found.stream[0] == ids.Kind.DIRECT:
-            users = {self.other(found.stream)}
-        else:
-            users = set(found.group.members or ()) if found.group is not None else set()
-        return [found.marks.get(user, Mark()) for user in users - {self.state.user}]
+            return [found.marks.get(self.other(found.stream), Mark())]
+        members = (found.group.members if found.group is not None else None) or {}
+        marks = []
+        for user, member in members.items():
+            if user != self.state.user:
+                # What was before somebody joined is not theirs to get.
+                mark = found.marks.get(user, Mark())
+                marks.append(Mark(max(mark.delivered, member.joined), max(mark.read, member.joined)))
+        return marks
 
     # --- lines around -------------------------------------------------------------------------------------------------
 
@@ -238,7 +259,7 @@ class View:
             if not found.member:
                 parts.append("waiting to be let in" if found.asked else "you are no member")
             elif members is not None:
-                parts.append(f"{len(members)} members")
+                parts.append(f"{len(members)} member{'s' if len(members) != 1 else ''}")
         elif (presence := self.presence.get(self.other(self.selected))) is not None:
             parts.append("online" if presence.online else wording.last_seen(presence.last_seen, now_ms))
         if found.timer:
@@ -248,6 +269,17 @@ class View:
         elif found.request_for:
             parts.append("waits for your message request to be accepted")
         return " · ".join(part for part in parts if part)
+
+    def connection_line(self, now: float) -> str:
+        """How the connection is. `now`: monotonic seconds."""
+        if self.connection != "offline":
+            return self.connection
+        wait = self.again_at - now
+        when = f"again in {wait:.0f} s" if wait >= 0.5 else "trying again"
+        reason = wording.one_line(self.reason)
+        if cell_len(reason) > REASON_COLUMNS:
+            reason = set_cell_size(reason, REASON_COLUMNS - 1) + "…"
+        return f"offline, {when} ({reason})"
 
     def typing_line(self, now: float) -> str:
         """Who types in the selected conversation. `now`: monotonic seconds."""
@@ -265,22 +297,31 @@ class View:
             users.pop(notice.user, None)
 
 
-def wrap(text: str, width: int) -> list[str]:
-    """Text -> lines of at most `width` columns, broken between words where that is possible."""
+def wrap(text: str, width: int, first: int = 0) -> list[str]:
+    """Text -> lines of at most `width` columns, broken between words where that is possible. `first`: columns of the first
+    line, where it has fewer. A character may be two columns wide: no line has room for less."""
+    width = max(width, 2)
+    room = max(first, 2) if first else width
     lines: list[str] = []
     for paragraph in text.split("\n"):
         line = ""
         for word in paragraph.split(" "):
             joined = f"{line} {word}" if line else word
-            if cell_len(joined) <= width:
+            if cell_len(joined) <= room:
                 line = joined
                 continue
             if line:
                 lines.append(line)
-            pieces = chop_cells(word, max(width, 1)) or [""]
-            lines += pieces[:-1]
-            line = pieces[-1]
+                room = width
+            rest = word
+            while cell_len(rest) > room:
+                piece = chop_cells(rest, room)[0]
+                lines.append(piece)
+                rest = rest[len(piece) :]
+                room = width
+            line = rest
         lines.append(line)
+        room = width
     return lines
 
 
@@ -288,15 +329,41 @@ def _hanging(start: Line, style: str, text: str, width: int, tail: str = "") -> 
     """`start`, then the text, its further lines indented; `tail` behind the last word."""
     used = sum(cell_len(part) for _, part in start)
     indent = min(cell_len(start[0][1]), width // 2)
-    room = max(width - used, 8)
-    first, *rest = wrap(text, room)
-    lines: list[Line] = [[*start, (style, first)]]
-    if rest:
-        later = wrap(" ".join(rest) if "\n" not in text else "\n".join(rest), max(width - indent, 8))
-        lines += [[("", " " * indent), (style, part)] for part in later]
+    if width - used >= MIN_ROOM:
+        first, *rest = wrap(text, width - indent, width - used)
+        lines: list[Line] = [[*start, (style, first)]]
+    else:
+        rest = wrap(text, width - indent)
+        lines = [_cut(start, width)]
+    lines += [[("", " " * indent), (style, part)] for part in rest]
     if tail:
         if sum(cell_len(part) for _, part in lines[-1]) + cell_len(tail) <= width:
             lines[-1].append(("class:tick", tail))
         else:
             lines.append([("class:tick", " " * indent + tail)])
     return lines
+
+
+def _cut(line: Line, width: int) -> Line:
+    """As much of a line as there is room for."""
+    cut: Line = []
+    for style, part in line:
+        if cell_len(part) > width:
+            part = set_cell_size(part, max(width - 1, 0)) + "…" if width else ""
+        cut.append((style, part))
+        width -= cell_len(part)
+    return cut
+
+
+def _waiting_lines(waiting: Waiting, width: int) -> list[Line]:
+    """The beginning of a text that waits, and how it is."""
+    style = "class:error" if waiting.failed else "class:dim"
+    mark = f"✗ {waiting.failed} (Esc drops it)" if waiting.failed else WAITING
+    # No more of it is looked at than could be shown: it may be a book.
+    shown = waiting.text[: WAITING_LINES * width]
+    parts = wrap(f"you: {wording.safe(shown)}", width)
+    if len(parts) > WAITING_LINES or len(shown) < len(waiting.text):
+        parts = [*parts[: WAITING_LINES - 1], f"… {len(waiting.text)} characters {mark}"]
+    else:
+        parts = [*parts[:-1], f"{parts[-1]} {mark}"]
+    return [[(style, line)] for part in parts for line in wrap(part, width)]

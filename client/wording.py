@@ -8,13 +8,14 @@ from collections.abc import Callable
 
 import msgspec
 
+from client import errors
 from protocol import codes, events
 
 Name = Callable[[int], str]
 
 #: Characters that would move the cursor or change the terminal: C0, DEL, C1, and the overrides of direction (RFC 8264 would
-#: not let them into a name; a text may hold anything).
-_CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+#: not let them into a name; a text may hold anything). And surrogates: what a terminal gave that is no text.
+_CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def safe(text: str) -> str:
@@ -114,6 +115,17 @@ def last_seen(seen_ms: int, now_ms: int) -> str:
     if ago < 86400:
         return f"last seen {time.strftime('%H:%M', time.localtime(seen_ms / 1000))}"
     return f"last seen {time.strftime('%d %b', time.localtime(seen_ms / 1000))}"
+
+
+def failure(error: Exception) -> str:
+    """Why something did not work, in one line."""
+    if isinstance(error, codes.Refused):
+        return refusal(error)
+    if isinstance(error, UnicodeError):
+        return "There are characters in it that cannot be sent"
+    if isinstance(error, errors.ClientError | LookupError | ValueError) and error.args:
+        return one_line(str(error.args[0]))
+    return one_line(f"{type(error).__name__}: {error}")
 
 
 def refusal(refused: codes.Refused) -> str:

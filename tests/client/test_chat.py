@@ -6,14 +6,18 @@ import asyncio
 import io
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from prompt_toolkit import PromptSession
+from prompt_toolkit.application import create_app_session
 from prompt_toolkit.data_structures import Size
-from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.input import PipeInput, create_pipe_input
+from prompt_toolkit.output import DummyOutput
 from prompt_toolkit.output.vt100 import Vt100_Output
 from rich.cells import cell_len
 
-from client import chat, slash
+from client import chat, slash, store
 from client.chatting import Chat
 from client.client import Client
 from client.screen import LIST_COLUMNS, Screen
@@ -105,6 +109,47 @@ async def test_a_refused_message_stays_and_says_why(desks: list[Desk], node: Nod
     await asha.sees("you: hello? ✗ Not allowed")
 
 
+async def test_a_refused_message_can_be_dropped_and_one_under_way_cannot(desks: list[Desk], node: Node) -> None:
+    asha, _, _ = desks
+    await asha.types("/open ben")
+    await asha.chat.settled()
+    node.server.refuse = [codes.Refused(codes.NOT_ALLOWED)]
+    asha.chat.send("hello?")
+    await asha.sees("hello? ✗")
+    node.deaf = True
+    asha.chat.send("under way")
+    asha.chat.dismiss()
+    assert [waiting.text for waiting in asha.chat.view.waiting[asha.chat.view.selected]] == ["under way"]
+
+
+async def test_what_cannot_be_sent_is_said_and_the_chat_goes_on(desks: list[Desk]) -> None:
+    asha, _, _ = desks
+    await asha.types("/open ben")
+    await asha.chat.settled()
+    asha.chat.send("\udcff")
+    await asha.sees("✗ There are characters in it that cannot be sent")
+    asha.chat.send("x" * 20_000)
+    await asha.sees("✗ Longer than the limit")
+    for line in ("/find \udcff", "/open \udcff", "/create \udcff: ben", "/profile \udcff", "/join \udcff"):
+        asha.chat.say("")
+        asha.chat.do(asha.types(line))
+        await asha.chat.settled()
+        assert asha.chat.view.status, line
+    asha.chat.send("still here")
+    await asha.sees("still here ✓")
+
+
+async def test_a_fault_of_the_chats_own_is_said(desks: list[Desk]) -> None:
+    asha, _, _ = desks
+
+    async def fail() -> None:
+        raise ZeroDivisionError("by nothing")
+
+    asha.chat.do(fail())
+    await asha.chat.settled()
+    assert asha.chat.view.status == "ZeroDivisionError: by nothing"
+
+
 async def test_messages_are_edited_deleted_and_reacted_to(desks: list[Desk]) -> None:
     asha, _, _ = desks
     await asha.types("/open ben")
@@ -192,6 +237,9 @@ async def test_typing_is_told_every_few_seconds_and_not_at_every_key(desks: list
         ("/nonsense", "There is no /nonsense"),
         ("/edit", "/edit N TEXT"),
         ("/react x", "a number is missing"),
+        ("/delete 0", "a number from 1 to 9007199254740991"),
+        ("/hide 1 99999999999999999999", "a number from 1 to"),
+        ("/timer -1", "a number from 0 to 34560000"),
         ("/title New", "in a group"),
         ("/join abc", "this is no invite"),
         ("/find zz", "Nobody is called zz"),
@@ -228,7 +276,7 @@ async def test_who_is_logged_out_is_told_so(desks: list[Desk], node: Node) -> No
     asha, _, _ = desks
     await node.close(codes.REVOKED)
     await asha.chat.over.wait()
-    assert "4504" in asha.chat.view.status
+    assert asha.chat.view.status == "This device is logged out"
 
 
 class Paper(io.StringIO):
@@ -261,6 +309,138 @@ async def test_the_screen_draws_and_takes_keys(desks: list[Desk]) -> None:
         await ben.until(ben.chat.view.conversations)
         keys.send_text("\x11")
         await running
+
+
+async def test_what_was_typed_stays_with_its_conversation(desks: list[Desk]) -> None:
+    asha, _, _ = desks
+    drawn = Paper()
+    await asha.types("/open ben")
+    with_ben = asha.chat.view.selected
+    with create_pipe_input() as keys:
+        screen = Screen(asha.chat, keys, Vt100_Output(drawn, lambda: Size(rows=24, columns=80), term="dumb"))
+        asha.watch()
+        running = asyncio.create_task(screen.run())
+        keys.send_text("for ben's eyes")
+        await drawn.shows("for ben's eyes")
+        await asha.types("/open cara")
+        assert asha.chat.view.unsent == {with_ben: "for ben's eyes"}
+        keys.send_text("hello cara\r")
+        await asha.sees("you: hello cara ✓")
+        asha.chat.select(with_ben)
+        assert asha.chat.view.unsent.get(with_ben, "") == ""
+        keys.send_text(" only\r")
+        await asha.sees("you: for ben's eyes only ✓")
+        keys.send_text("\x04")
+        await running
+
+
+async def test_passwords_are_asked_for_and_not_shown(desks: list[Desk], node: Node) -> None:
+    asha, _, _ = desks
+    drawn = Paper()
+    with create_pipe_input() as keys:
+        screen = Screen(asha.chat, keys, Vt100_Output(drawn, lambda: Size(rows=24, columns=80), term="dumb"))
+        asha.watch()
+        running = asyncio.create_task(screen.run())
+        keys.send_text("/password\r")
+        for text, answer in (("The old", "old secret"), ("The new", "new secret"), ("Once more", "new secret")):
+            await asha.until(lambda text=text: asha.chat.question and asha.chat.question.text.startswith(text))  # type: ignore[misc]
+            keys.send_text(answer)
+            await drawn.shows("*" * len(answer.split()[0]))
+            keys.send_text("\r")
+        await asha.until(lambda: "is changed" in asha.chat.view.status)
+        keys.send_text("/password\r")
+        await asha.until(lambda: asha.chat.question)
+        keys.send_text("half\x1b")
+        await asha.until(lambda: asha.chat.view.status == "Nothing was changed")
+        keys.send_text("\x04")
+        await running
+    assert "secret" not in drawn.getvalue()
+    (frame,) = [frame for link in node.links for frame in link.received if isinstance(frame, messages.ChangePassword)]
+    assert (frame.old, frame.new) == ("old secret", "new secret")
+
+
+async def test_a_long_list_says_how_to_go_on_and_how_to_close_it(desks: list[Desk]) -> None:
+    asha, _, _ = desks
+    drawn = Paper()
+    with create_pipe_input() as keys:
+        screen = Screen(asha.chat, keys, Vt100_Output(drawn, lambda: Size(rows=24, columns=80), term="dumb"))
+        running = asyncio.create_task(screen.run())
+        keys.send_text("/help\r")
+        await drawn.shows("PageDown")  # of a line, only what changes is drawn
+        assert "PageDown goes on, Esc closes]" in status(screen)
+        for _ in range(3):
+            screen._scroll(-20)
+        assert status(screen).endswith(" lines: Esc closes] ")
+        keys.send_text("\x04")
+        await running
+
+
+def status(screen: Screen) -> str:
+    return "".join(part[1] for part in screen._status())
+
+
+class Session(PromptSession[str]):
+    """Notes which questions were answered unseen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unseen: list[tuple[str, bool]] = []
+
+    async def prompt_async(self, *args: Any, **more: Any) -> str:
+        answer = await super().prompt_async(*args, **more)
+        self.unseen.append((answer, bool(self.is_password)))
+        return answer
+
+
+async def test_only_passwords_are_typed_unseen() -> None:
+    with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
+        session = Session()
+        entrance = chat.Entrance(session)
+        keys.send_text("y\rsecret\rsecret\rasha2\rn\rother\r")
+        await entrance.credential("asha")
+        await entrance.new_name()
+        await entrance.credential("asha2")
+    assert [answer for answer, unseen in session.unseen if unseen] == ["secret", "secret", "other"]
+
+
+class Doorman(chat.Entrance):
+    """Answers the questions of the first start, and then leaves by Ctrl-Q."""
+
+    def __init__(self, keys: PipeInput) -> None:
+        super().__init__(PromptSession())
+        self.keys = keys
+        self.said: list[str] = []
+
+    async def credential(self, name: str) -> messages.Credential:
+        self.keys.send_text("\x11")
+        return messages.RegisterCredential(name, "a good password", b"doorman's request"[:16])
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+async def test_who_was_logged_out_elsewhere_is_asked_to_log_in_again(node: Node, tmp_path: Path) -> None:
+    kept = store.FileStore(tmp_path / "asha.json")
+    kept.save(store.Saved(1, 5, "asha", b"a token of yesterday", 7))
+    options = chat.arguments(["--url", node.url, "--name", "asha", "--state", str(tmp_path / "asha.json")])
+    with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
+        doorman = Doorman(keys)
+        assert await chat.run(options, doorman) == ""
+    assert doorman.said == ["This device is logged out"]
+    assert kept.load().token in node.server.devices
+
+
+async def test_who_logs_out_is_done_and_may_log_in_the_next_time(node: Node, tmp_path: Path) -> None:
+    path = tmp_path / "asha.json"
+    options = chat.arguments(["--url", node.url, "--name", "asha", "--state", str(path)])
+    async with Client(node.url, messages.RegisterCredential("asha", "a good password", b"a" * 16), kept=store.FileStore(path)):
+        pass
+    with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
+        keys.send_text("/logout\r")
+        doorman = Doorman(keys)
+        assert await chat.run(options, doorman) == "This device is logged out"
+    assert doorman.said == []
+    assert store.FileStore(path).load() == store.Saved()
 
 
 def test_each_name_at_each_server_has_its_own_file(tmp_path: Path) -> None:

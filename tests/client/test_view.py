@@ -127,7 +127,67 @@ def test_a_deleted_message_is_gone_and_its_reply_names_the_number(world: World) 
 
 def test_what_waits_for_the_server_shows_below(world: World) -> None:
     world.view.waiting[DIRECT] = [view.Waiting("on its way"), view.Waiting("not this", "Not allowed")]
-    assert world.shown() == ["you: on its way …", "you: not this ✗ Not allowed"]
+    assert world.shown() == ["you: on its way …", "you: not this ✗ Not allowed (Esc drops it)"]
+
+
+def test_of_a_long_text_that_waits_only_the_beginning_shows(world: World) -> None:
+    world.view.waiting[DIRECT] = [view.Waiting("word " * 4000, "Longer than the limit")]
+    shown = world.shown()
+    assert shown[0].startswith("you: word word")
+    assert len(shown) <= view.WAITING_LINES + 1
+    assert "20000 characters ✗ Longer than the limit" in " ".join(shown)
+
+
+def test_a_mark_is_not_taken_back_when_somebody_comes_or_goes(world: World) -> None:
+    world.view.selected = GROUP
+    world.happens(GROUP, events.GroupCreated, "Friends", "", "", (BEN, CARA), by=ME)
+    world.says("hello", by=ME, stream=GROUP)
+    world.receipt(BEN, 2, 2, GROUP)
+    world.receipt(CARA, 2, 1, GROUP)
+    delivered = "hello ✓✓"
+    assert world.shown()[-1].endswith(delivered)
+    world.happens(GROUP, events.MembersAdded, (10,), by=ME)
+    assert world.shown()[2].endswith(delivered), "what was before somebody came is not theirs to get"
+    for user in (10, CARA):
+        world.happens(GROUP, events.MemberLeft, 0, by=user)
+    assert world.shown()[2].endswith("hello ✔✔")
+    world.happens(GROUP, events.MemberLeft, 0, by=BEN)
+    assert world.shown()[2].endswith("hello ✔✔")
+    assert world.view.header(NOON) == "Friends · 1 member"
+
+
+def test_a_group_that_one_left_keeps_its_title(world: World) -> None:
+    world.view.selected = GROUP
+    world.happens(GROUP, events.GroupCreated, "Friends", "", "", (ME, CARA))
+    assert world.view.title(GROUP) == "Friends"
+    world.happens(GROUP, events.MemberRemoved, ME, False)
+    assert world.view.header(NOON) == "Friends · you are no member"
+
+
+def test_the_time_to_the_next_try_counts_down_before_the_reason(world: World) -> None:
+    world.view.connection, world.view.reason, world.view.again_at = "offline", "no server\nlistens there" + "!" * 100, 50.0
+    assert world.view.connection_line(47.0).startswith("offline, again in 3 s (no server listens there!")
+    assert world.view.connection_line(49.0).startswith("offline, again in 1 s")
+    assert world.view.connection_line(50.1).startswith("offline, trying again")
+    assert cell_len(world.view.connection_line(47.0)) < 90
+
+
+def test_what_was_typed_and_not_sent_has_a_sign_in_the_list(world: World) -> None:
+    world.says("hi", by=ME)
+    world.view.unsent[DIRECT] = "half a th"
+    assert "✎" in plain(world.view.list_lines(24, 5)[0])
+
+
+@given(st.text(st.characters(exclude_categories=["Cs", "Zs", "Zl", "Zp", "Cc"]), min_size=1, max_size=100), st.integers(6, 40))
+def test_a_narrow_pane_loses_none_of_the_words(text: str, width: int) -> None:
+    """However long the name before them is."""
+    world = World()
+    world.view.selected = DIRECT
+    world.view.names[BEN] = "Benjamin Theodore the Third of Somewhere"
+    world.says(text)
+    lines = world.shown(width)[1:]
+    assert all(cell_len(line) <= width for line in lines)
+    assert wording.safe(text) in "".join(line.strip() for line in lines)
 
 
 def test_group_changes_are_told_in_words(world: World) -> None:
@@ -216,6 +276,18 @@ def test_wrapped_lines_fit_and_lose_nothing(text: str, width: int) -> None:
     lines = view.wrap(wording.safe(text), width)
     assert all(cell_len(line) <= width for line in lines)
     assert "".join(lines).replace(" ", "") == wording.safe(text).replace("\n", "").replace(" ", "")
+
+
+def test_a_first_line_with_less_room_does_not_break_what_follows() -> None:
+    assert view.wrap("https://example.org/a/long/address and more", 30, 12) == [
+        "https://exam",
+        "ple.org/a/long/address and",
+        "more",
+    ]
+
+
+def test_what_is_no_text_can_be_shown() -> None:
+    assert wording.safe("a\udcff").encode() == "a\ufffd".encode()
 
 
 @given(st.text(max_size=300), st.integers(30, 100), st.sampled_from([ME, BEN]))
