@@ -99,8 +99,7 @@ class Entering(intake.Intake):
         self._device = attach.admission.device
         self._paid = hub.debts.collect(self._device, self._paid)
         self.opened(now)
-        for effect in held:
-            self.carry_out(effect, now)
+        self._first(held)
         self._hold(intake.ADMITTING, on=False)
 
     def _full_hint(self) -> int:

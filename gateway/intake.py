@@ -9,13 +9,13 @@ read nothing; they are kept together here, so that one of them does not end anot
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import cast
 
 from gateway import hub as hubs
 from gateway import limits, reader, toll, turns
 from protocol import codes, connection
-from protocol.connection import Command
+from protocol.connection import Admit, Command
 
 #: The wait after a refusal is up to so many times what it would have to be. Those who were refused together are not to come
 #: back together: each does little, and all of it in one moment much.
@@ -64,7 +64,11 @@ class Intake(toll.Payer, asyncio.Protocol):
         """A command came; it is not paid for yet."""
         raise NotImplementedError
 
-    def carry_out(self, effect: connection.Effect, now: float) -> None:
+    def pass_on(self, command: Command) -> None:
+        """A command that is paid for."""
+        raise NotImplementedError
+
+    def carry_out(self, effect: connection.Effect) -> None:
         """What else the connection orders."""
         raise NotImplementedError
 
@@ -93,7 +97,7 @@ class Intake(toll.Payer, asyncio.Protocol):
         if self._backlog is not None:
             self._backlog.add(data)
         elif len(data) <= turns.SLICE:
-            rest = self._handle(self._feed(data), self._hub.clock())
+            rest, _ = self._handle(self._feed(data), turns.FRAMES_A_TURN, self._hub.clock())
             if rest:
                 self._keep(turns.Backlog(b"", rest))
         else:
@@ -106,17 +110,14 @@ class Intake(toll.Payer, asyncio.Protocol):
             return
         backlog.is_queued = False
         now = self._hub.clock()
-        frames, size = 0, 0
-        while backlog and not self._holds & WAITING and frames < turns.FRAMES_A_TURN and size < turns.BYTES_A_TURN:
+        left, size = turns.FRAMES_A_TURN, 0
+        while backlog and not self._holds & WAITING and left > 0 and size < turns.BYTES_A_TURN:
             entries = backlog.entries
             if not entries:
                 data = backlog.slice()
                 size += len(data)
                 entries = cast("list[object]", self._feed(data))
-            # Each slice may give a whole turn's frames: then it is the last one of this turn.
-            rest = self._handle(entries, now)
-            frames += turns.FRAMES_A_TURN if rest else len(entries)
-            backlog.entries = rest
+            backlog.entries, left = self._handle(entries, left, now)
             if self._deaf:
                 break
         if self._backlog is None:
@@ -164,35 +165,50 @@ class Intake(toll.Payer, asyncio.Protocol):
             hub.readers.give_back(source)
         return incoming
 
-    def _handle(self, entries: Iterable[object], now: float) -> list[object]:
-        """As many as one turn takes, or until nothing may be handled. What is left.
+    def _first(self, held: list[connection.Effect]) -> None:
+        """Handle these before everything that waits."""
+        if self._backlog is not None:
+            self._backlog.entries[:0] = held
+        elif held:
+            self._keep(turns.Backlog(b"", [*held]))
 
-        An entry is reader.Incoming, or an effect of a message of which the others were carried out already.
-        """
-        left = turns.FRAMES_A_TURN
+    def _handle(self, entries: Iterable[object], left: int, now: float) -> tuple[list[object], int]:
+        """`left` frames, or as many as there are, or until nothing may be handled. (What remains, how many are left.)
+
+        An entry is reader.Incoming, the frames of a message that were not read yet, or a command that was held."""
         remaining = iter(entries)
         for entry in remaining:
-            if type(entry) is bytes:
-                effects = self._connection.receive(entry, now)
-                if not effects:
-                    self._charge(now)
-                rest = iter(effects)
-                for effect in rest:
-                    if type(effect) is Command:
-                        self.command(effect, now)
-                    else:
-                        self.carry_out(effect, now)
-                    left -= 1
-                    if left <= 0 or self._holds & WAITING:
-                        return [*rest, *remaining]
-            elif isinstance(entry, connection.Effect):
-                self.carry_out(entry, now)
+            kind = type(entry)
+            frames: Iterator[list[connection.Effect]] = iter(())
+            if kind is bytes:
+                frames = iter(self._connection.receive(cast("bytes", entry), now))
+            elif kind is Command:
+                self.pass_on(cast("Command", entry))  # paid for when it was read
+                left -= 1
+            elif isinstance(entry, Iterator):
+                frames = entry
             else:
                 self.special(cast("Special", entry), now)
-            left -= 1
+                left -= 1
+            for effects in frames:
+                if effects and type(effects[0]) is Command:
+                    self.command(effects[0], now)
+                else:
+                    self._other(effects, now)
+                left -= 1
+                if left <= 0 or self._holds & WAITING:
+                    return [frames, *remaining], left
             if left <= 0 or self._holds & WAITING:
-                return list(remaining)
-        return []
+                return list(remaining), left
+        return [], left
+
+    def _other(self, effects: list[connection.Effect], now: float) -> None:
+        """A frame that is no command now: a heartbeat, one that is held or cannot be read, Hello. (That is paid for by
+        connecting.)"""
+        if not effects or type(effects[0]) is not Admit:
+            self._charge(now)
+        for effect in effects:
+            self.carry_out(effect)
 
     # --- paying -------------------------------------------------------------------------------------------------------
 

@@ -95,10 +95,15 @@ class Socket(entering.Entering):
             return
         hub = self._hub
         hub.counters.frames_in += 1
-        frame = command.frame
         limit = self.pay(hub.tariff, now)
-        if limit and not self._may_exceed(frame, limit, now):
+        if not limit or self._may_exceed(command.frame, limit, now):
+            self.pass_on(command)
+
+    def pass_on(self, command: Command) -> None:
+        """To the session."""
+        if self._closing:
             return
+        hub, frame = self._hub, command.frame
         digest = 0
         if isinstance(frame, messages.Change):
             raw = command.raw
@@ -140,21 +145,18 @@ class Socket(entering.Entering):
             self.outbox.control(item.wire)
         elif item is reader.Mark.TEXT:
             for effect in self._connection.receive_text():
-                self.carry_out(effect, now)
+                self.carry_out(effect)
 
-    def carry_out(self, effect: connection.Effect, now: float) -> None:
+    def carry_out(self, effect: connection.Effect) -> None:
         """What the connection orders."""
         if self._closing:
             return
         if type(effect) is Admit:
             self._begin_admission(effect)
         elif type(effect) is connection.Reply:
-            self._charge(now)
             self.send(effect.frame)
         elif type(effect) is connection.Close:
             self.shut_out(effect.close)
-        elif type(effect) is Command:
-            self.command(effect, now)
 
     def _refuse(self, rid: int, error: codes.Error, retry_after_ms: int) -> None:
         self.send(connection.error_frame(rid, codes.Refused(error, "", retry_after_ms)))

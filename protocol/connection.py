@@ -11,6 +11,7 @@ clock in seconds, given with each call. The table below is every transition ther
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -134,46 +135,63 @@ class Connection:
         self.state = after
         return True
 
-    def receive(self, data: bytes, now: float) -> list[Effect]:
-        """One whole binary WebSocket message."""
+    def receive(self, data: bytes, now: float) -> Iterable[list[Effect]]:
+        """One whole binary WebSocket message: the effects of each frame in it, in turn; none for a heartbeat.
+
+        A frame of a batch is read when it is asked for: so whoever asks decides how much is worked at in one go. What one
+        message gave is asked for to its end before the next one is received."""
         if self.state is State.CLOSED:
-            return []
+            return ()
         self.heard = now
         if len(data) > self._terms.max_message:
-            return self.close(codes.TOO_BIG)
+            return (self.close(codes.TOO_BIG),)
+        return self._batch(data) if codec.is_batch(data) else (self._one(data),)
+
+    def _batch(self, data: bytes) -> Iterator[list[Effect]]:
+        effects: list[Effect] = []
+        parts: Sequence[bytes | Raw] = ()
+        try:
+            parts = codec.split(data)
+        except codec.Problem as problem:
+            self._complain(problem, effects)
+        except scan.TooBig:
+            effects += self.close(codes.TOO_BIG)
+        if self.state is State.HELLO and len(parts) > 1 + MAX_HELD:  # whatever stands in it: a stranger gets no more turns
+            effects.append(_error(0, codes.NOT_READY, f"more than {MAX_HELD} commands before Welcome"))
+            effects += self.close(codes.PROTOCOL_ORDER)
+        if effects:
+            yield effects
+        for part in parts:
+            if self.state is State.CLOSED:
+                return
+            yield self._one(part)
+
+    def receive_text(self) -> list[Effect]:
+        """A text message: this protocol has none."""
+        return self.close(codes.NOT_BINARY)
+
+    def _one(self, data: bytes | Raw) -> list[Effect]:
+        """One frame."""
         effects: list[Effect] = []
         try:
             if not data:
                 raise codec.Problem(0, codes.MALFORMED, "an empty message")
-            if codec.is_batch(data):
-                for part in codec.split(data):
-                    if not self._one(part, effects):
-                        break
-            else:
-                self._one(data, effects)
+            self._read(data, effects)
         except codec.Problem as problem:
             self._complain(problem, effects)
         except scan.TooBig:
             effects += self.close(codes.TOO_BIG)
         return effects
 
-    def receive_text(self) -> list[Effect]:
-        """A text message: this protocol has none."""
-        return self.close(codes.NOT_BINARY)
-
-    def _one(self, data: bytes | Raw, effects: list[Effect]) -> bool:
-        """One frame; False when the connection is closed after it."""
+    def _read(self, data: bytes | Raw, effects: list[Effect]) -> None:
+        """Problem, scan.TooBig."""
         if self.state is State.HELLO:
             number, rid = codec.leading(bytes(data))
             if number != _HELLO and codec.is_known(number):  # a stranger's: not worth reading
                 effects.append(_error(rid, codes.NOT_READY))
                 effects += self.close(codes.PROTOCOL_ORDER)
-                return False
-        try:
-            frame = codec.decode_client(data)
-        except codec.Problem as problem:
-            self._complain(problem, effects)
-            return self.state is not State.CLOSED
+                return
+        frame = codec.decode_client(data)
         self._bad = 0
         if self.state is State.OPEN:
             if type(frame) is messages.Hello:
@@ -188,7 +206,6 @@ class Connection:
         else:
             effects.append(_error(frame.rid, codes.NOT_READY))
             effects += self.close(codes.PROTOCOL_ORDER)
-        return self.state is not State.CLOSED
 
     def _hold(self, command: Command, effects: list[Effect]) -> None:
         if type(command.frame) is messages.ClientHeartbeat:

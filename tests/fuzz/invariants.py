@@ -33,7 +33,8 @@ def a_connection_answers(data: bytes) -> None:
     for state in (connection.State.HELLO, connection.State.ADMITTING, connection.State.OPEN):
         subject = connection.Connection(0.0)
         subject.state = state
-        effects = subject.receive(data, 1.0) + subject.admitted()
+        received = [effect for effects in subject.receive(data, 1.0) for effect in effects]
+        effects = [*received, *subject.admitted()]
         for effect in effects:
             if isinstance(effect, connection.Reply):
                 codec.decode_server(codec.encode(effect.frame))

@@ -207,3 +207,64 @@ async def test_what_makes_the_node_fail_ends_the_connection_that_sent_it_and_eve
                 == 100
             )
         )
+
+
+async def test_no_more_of_a_batch_is_read_in_one_go_than_one_turn_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world.running() as node, node.client():
+        read: list[bytes] = []
+        decode = codec.decode_client
+
+        def reading(data: bytes) -> messages.ClientFrame:
+            read.append(bytes(data))
+            return decode(data)
+
+        (socket,) = node.sockets
+        monkeypatch.setattr(codec, "decode_client", reading)
+        batch = codec.batch([codec.encode(messages.ClientHeartbeat(0))] * 100)
+        socket.data_received(Frame(BINARY, batch).serialize(mask=True))
+        assert len(read) == turns.FRAMES_A_TURN
+        await node.settled(lambda: len(read) == 100)
+
+
+async def test_what_is_no_command_is_paid_by_the_address_whoever_brings_it_and_before_hello_too() -> None:
+    clock = world.Clock()
+    unknown = Frame(BINARY, b"\x92\x5e\x07").serialize(mask=True)
+    async with world.running(clock=clock, limit_options={"address_commands_s": 8.0}) as node, node.client() as client:
+        node.sessions.on_command = world.answer_sent
+        _, stranger = await world.raw_client(node)
+        stranger.write(unknown * 8)
+        await node.settled(lambda: node.counters.errors["unknown_frame"] == 8)
+        assert world.error_of(await refused_once(client)) is codes.RATE_LIMITED
+        assert node.counters.limited == {"address": 1}
+        for _ in range(20):  # a new connection brings no new burst
+            _, another = await world.raw_client(node)
+            another.write(unknown * 2)
+            await node.settled(lambda: any(each._resumed > clock.now for each in node.sockets if each._address))
+            another.close()
+        assert node.counters.errors["unknown_frame"] <= 8 + 20
+        assert not node.counters.closes
+        stranger.close()
+        node.pass_time(60)  # it is read again, and so can say goodbye
+
+
+async def test_more_than_may_follow_hello_in_one_batch_before_it_closes_and_nothing_of_it_is_read() -> None:
+    async with world.running(clock=world.Clock()) as node:
+        source, sink = await world.raw_client(node)
+        sink.write(Frame(BINARY, codec.batch([b"\x92\x5e\x07"] * 1000)).serialize(mask=True))
+        await node.settled(lambda: node.counters.closes["protocol_order"])
+        assert node.counters.errors == {"not_ready": 1}
+        node.pass_time(vigil.CLOSE_GRACE_S + 1)
+        assert await world.close_code(source) == codes.PROTOCOL_ORDER.code
+        sink.close()
+
+
+async def test_commands_that_were_held_are_paid_once_and_keep_to_the_rate_as_any() -> None:
+    clock = world.Clock()
+    async with world.running(clock=clock, limit_options={"connection_commands_s": 10.0}) as node, node.connect() as client:
+        await client.send(codec.batch([world.hello(), *(world.send(n, rid=n) for n in range(1, 31))]))
+        await node.sessions.until(lambda: len(node.sessions.frames) == 10)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert [frame.rid for frame in node.sessions.frames] == list(range(1, 11))
+        assert not node.counters.closes
+        client.transport.abort()

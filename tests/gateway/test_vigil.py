@@ -11,7 +11,7 @@ HELLO = codec.encode(messages.Hello(1, 1, 1, messages.TokenCredential(bytes(16))
 
 def an_open(now: float) -> connection.Connection:
     state = connection.Connection(now)
-    state.receive(HELLO, now)
+    list(state.receive(HELLO, now))
     state.admitted()
     return state
 

@@ -48,7 +48,7 @@ class Machine(RuleBasedStateMachine):
     def _receive(self, data: bytes) -> list[connection.Effect]:
         if self.state is not State.CLOSED:
             self.heard = self.now
-        return self.subject.receive(data, self.now)
+        return [effect for effects in self.subject.receive(data, self.now) for effect in effects]
 
     def _fits(self, more: list[bytes]) -> bool:
         held = self.held + more
