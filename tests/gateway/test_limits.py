@@ -45,7 +45,7 @@ def test_going_on_after_refusals_is_a_flood_and_what_was_long_ago_is_not() -> No
 
 
 @given(st.floats(0.1, 1000), st.floats(0, 1e6))
-def test_who_never_waits_gets_a_tenth_of_the_rate_and_one_in_any_case(per_s: float, now: float) -> None:
+def test_who_never_waits_gets_the_fresh_part_of_the_rate_and_one_in_any_case(per_s: float, now: float) -> None:
     burst = max(1.0, per_s)
     rate = limits.Rate(per_s, burst)
     paid, wait_ms = rate.refused(now + rate.burst_s, now)
