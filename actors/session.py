@@ -127,6 +127,7 @@ class Session(delivery.Delivery):
             services.heartbeat_s,
             services.limits,
             services.clock(),
+            incarnation=services.store.incarnation,
         )
         sink.reply(codec.encode(welcome))
         if self.writing:

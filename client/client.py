@@ -117,7 +117,7 @@ class Client(Commands):
 
     async def _restore(self, kept: keeper.Keeper) -> None:
         saved = await kept.load()
-        who = connection.Identity(saved.user, saved.device, saved.name, saved.token, saved.counter)
+        who = connection.Identity(saved.user, saved.device, saved.name, saved.token, saved.counter, saved.incarnation)
         cursors = {bytes.fromhex(stream): seq for stream, seq in saved.cursors.items()}
         for left_out in self._core.restore(who, cursors, saved.commands):
             log.warning("a command of the last run cannot be sent, and is dropped: %s", left_out)
@@ -209,7 +209,7 @@ class Client(Commands):
         """The application has dealt with `event`, and with all before it in its stream."""
         self._inbox.taken(event)
 
-    def _taken(self, event: Numbered) -> None:
+    def _taken(self, event: Numbered | Connected) -> None:
         self._core.taken(event, self._now())
         self._wake.set()
         if self._keeper is not None:
@@ -262,7 +262,9 @@ class Client(Commands):
         who = core.identity
         cursors = {stream.hex(): seq for stream, seq in core.inflow.cursors().items()}
         commands = tuple(pending.data for pending in core.outflow)
-        return store.Saved(who.user, who.device, who.name, who.token, who.counter, cursors, commands), core.last_rid
+        return store.Saved(
+            who.user, who.device, who.name, who.token, who.counter, cursors, commands, who.incarnation
+        ), core.last_rid
 
     def _stored(self, rid: int) -> None:
         """Commands up to `rid` are on disk: they may be sent, and their bytes are never lost."""

@@ -56,13 +56,15 @@ class _Completion:
 
 @dataclass(slots=True)
 class Identity:
-    """Who this device is; 0, "" and b"" until the first Welcome. `counter`: the highest one used so far."""
+    """Who this device is; 0, "" and b"" until the first Welcome. `counter`: the highest one used so far. `incarnation`: that of
+    the server when it last let this device in."""
 
     user: int = 0
     device: int = 0
     name: str = ""
     token: bytes = b""
     counter: int = 0
+    incarnation: int = 0
 
 
 class Connection:
@@ -169,8 +171,11 @@ class Connection:
         if self.state is State.OPEN:
             self._pacing.sign(frame)
 
-    def taken(self, item: Numbered, now: float) -> None:
-        """The application has taken an event: it will be acknowledged."""
+    def taken(self, item: Numbered | Connected, now: float) -> None:
+        """The application has taken an event: it will be acknowledged. Of Connected, only one that is `anew` matters."""
+        if isinstance(item, Connected):
+            self.inflow.begun_anew()
+            return
         self.inflow.taken(item, now)
 
     # --- connections --------------------------------------------------------------------------------------------------
@@ -307,6 +312,11 @@ class Connection:
         if frame.token:
             self.identity.token = frame.token
         limits = frame.limits
+        # Set back to an earlier moment, the server may have other events at the seqs that were given out.
+        anew = 0 < self.identity.incarnation != frame.incarnation
+        self.identity.incarnation = frame.incarnation
+        if anew:
+            self.inflow.begin_anew()
         self.inflow.user = frame.user
         self.inflow.window_events, self.inflow.window_bytes = limits.window_events, limits.window_bytes
         self.outflow.window = max(1, min(outflow.WINDOW, limits.unanswered))
@@ -319,7 +329,7 @@ class Connection:
         self._watch_again(limits.subscriptions)
         if self._looking:
             self._pacing.sign(messages.Look(0, self._looking))
-        effects.append(Connected(frame))
+        effects.append(Connected(frame, anew))
 
     def _refuse_too_large(self, effects: list[Effect], limits: messages.Limits) -> None:
         """Commands that were taken before this server told its limits: with one over them it would close for good."""

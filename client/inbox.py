@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from typing import TypeGuard
 
-from client.updates import NotKept, Numbered, StreamEvent, StreamGone, Update
+from client.updates import Connected, NotKept, Numbered, StreamEvent, StreamGone, Update
 from protocol import messages
 
 _NUMBERED = (StreamEvent, StreamGone)
@@ -20,10 +21,11 @@ _Key = tuple[type, bytes, int]
 
 
 class Inbox:
-    """`taken` is called with each event that the application has dealt with. `limit`: from so many on it is full. `listen`
+    """`taken` is called with each event that the application has dealt with, and with each Connected that is `anew` when all
+    before it is dealt with. `limit`: from so many on it is full. `listen`
     False: the application declines updates: events count as dealt with as they come, and nothing waits."""
 
-    def __init__(self, limit: int, taken: Callable[[Numbered], None], *, listen: bool = True) -> None:
+    def __init__(self, limit: int, taken: Callable[[Numbered | Connected], None], *, listen: bool = True) -> None:
         self._limit = limit
         self._taken = taken
         self._listen = listen
@@ -45,7 +47,7 @@ class Inbox:
 
     def put(self, update: Update) -> None:
         if not self._listen:
-            if isinstance(update, _NUMBERED):
+            if isinstance(update, _NUMBERED) or _is_anew(update):
                 self._taken(update)
             return
         key = _key(update)
@@ -109,9 +111,15 @@ class Inbox:
         update = self._newest.pop(entry) if isinstance(entry, tuple) else entry
         if isinstance(update, _NUMBERED):
             self._out = update
+        elif _is_anew(update):
+            self._taken(update)
         if not self.is_full:
             self._room.set()
         return update
+
+
+def _is_anew(update: Update) -> TypeGuard[Connected]:
+    return isinstance(update, Connected) and update.anew
 
 
 def _key(update: Update) -> _Key | None:

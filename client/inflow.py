@@ -64,10 +64,24 @@ class Inflow:
         self._fetching: set[tuple[bytes, int]] = set()
         self._dirty: dict[bytes, _Stream] = {}
         self._due: float | None = None
+        self._void = 0
 
     def restore(self, cursors: Iterable[tuple[bytes, int]]) -> None:
         """What the application had taken in an earlier run."""
         self._streams = {stream: _Stream(seq) for stream, seq in cursors}
+
+    def begin_anew(self) -> None:
+        """The server was set back to an earlier moment, so what is known of seqs is void. What the application takes is from
+        before that, and nothing to acknowledge, until `begun_anew`."""
+        self._void += 1
+        self._streams.clear()
+        self._fetching.clear()
+        self._dirty.clear()
+        self._due = None
+
+    def begun_anew(self) -> None:
+        """What the application takes from now on came after a `begin_anew` (the first that was not answered so)."""
+        self._void -= 1
 
     # --- events -----------------------------------------------------------------------------------------------------
 
@@ -117,9 +131,9 @@ class Inflow:
 
     def completed(self, item: StreamEvent) -> Sequence[Numbered]:
         """The own event whose place was held is known now."""
-        stream = self._streams[item.stream]
         if (item.stream, item.seq) not in self._fetching:
-            return ()  # it came as an Event frame meanwhile
+            return ()  # it came as an Event frame meanwhile, or all began anew
+        stream = self._streams[item.stream]
         self._hold(stream, item)
         return self._flush(stream)
 
@@ -253,6 +267,8 @@ class Inflow:
 
     def taken(self, item: Numbered, now: float) -> None:
         """The application has taken `item` (and everything before it in its stream)."""
+        if self._void:
+            return
         stream = self._streams[item.stream]
         if isinstance(item, StreamEvent) and "kind" in item.missing:
             return  # a request to join, in a stream that is not read (yet)

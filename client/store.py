@@ -28,6 +28,7 @@ class Saved(msgspec.Struct, frozen=True):
     counter: int = 0
     cursors: dict[str, int] = {}
     commands: tuple[bytes, ...] = ()
+    incarnation: int = 0
 
 
 class Store(Protocol):

@@ -48,9 +48,12 @@ class StreamGone:
 
 @dataclass(slots=True, frozen=True)
 class Connected:
-    """Let in. What was missed follows, then `CaughtUp`."""
+    """Let in. What was missed follows, then `CaughtUp`. `anew`: the server was set back to an earlier moment (a backup was
+    restored). What came of any stream before may be unknown to it, and other events may come for the same seqs: fetch what is
+    shown again."""
 
     welcome: messages.Welcome
+    anew: bool = False
 
 
 @dataclass(slots=True, frozen=True)

@@ -555,7 +555,9 @@ class Limits(Struct, array_like=True, frozen=True):
 
 class Welcome(Frame, tag=96):
     """The answer to Hello. `token` is b"" when the one sent stays in use; otherwise it is to be kept and used from now on.
-    `heartbeat_s`: the server speaks at least this often, and closes when the client is silent for twice as long."""
+    `heartbeat_s`: the server speaks at least this often, and closes when the client is silent for twice as long.
+    `incarnation` is another one after the server's data were set back to an earlier moment (a backup was restored): whatever
+    the client knows of seqs is void then, and it begins anew. 0: from a server that does not tell."""
 
     version: int
     session: bytes
@@ -567,6 +569,7 @@ class Welcome(Frame, tag=96):
     limits: Limits
     time: Number
     features: tuple[str, ...] = ()
+    incarnation: Number = 0
 
 
 class Error(Frame, tag=97):

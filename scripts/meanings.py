@@ -210,6 +210,7 @@ _SPECIFIC = {
     "WatchPresence.drop": "user ids to watch no longer",
     "Welcome.features": "names of what this server has beyond the core; ignore unknown ones",
     "Welcome.heartbeat_s": "seconds of silence after which the server sends Heartbeat",
+    "Welcome.incarnation": "another one than the last time: the server was restored from a backup, positions are void",
     "Welcome.limits": "what the server holds the client to",
     "Welcome.session": "names this connection in the server's log",
     "Welcome.token": "keep it and use it from now on; empty: the one you sent stays",

@@ -38,6 +38,11 @@ class Bundle:
         """The fencing number of this process in the log; see `interfaces.Store.node_epoch`."""
         return self.owners[0].node_epoch
 
+    @property
+    def incarnation(self) -> int:
+        """That of the log; see `interfaces.Store.incarnation`."""
+        return self.owners[0].incarnation
+
     async def probe(self) -> None:
         """Try every back end; the first error goes on."""
         for owner in self.owners:

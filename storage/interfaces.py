@@ -214,6 +214,12 @@ class Store(LogStore, InboxStore, AccountStore, ChangeFeed, Protocol):
         """Finish what was begun, release files and locks. Idempotent."""
         ...
 
+    @property
+    def incarnation(self) -> int:
+        """A random number, 1 .. 2**53 - 1, made with the store and made anew whenever its data are set back to an earlier
+        moment (a restore). Clients are told it: where it changes, seqs that they know may be gone, or other events be there."""
+        ...
+
 
 class Copies(Protocol):
     """The power of a store that lies beside its node to copy itself. Others are backed up by their own means."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pathlib
+import secrets
 
 from storage import errors
 from storage.sqlite import connection, feed, migrations, rows, wal
@@ -107,10 +108,22 @@ def raise_epoch(conn: connection.Connection) -> int:
 
 
 def begin_anew(conn: connection.Connection) -> None:
-    """The data are those of an earlier moment, and what came later is lost: the next start fences whoever knew it."""
+    """The data are those of an earlier moment, and what came later is lost. The next start fences whoever knew it, clients are
+    told by another incarnation, and no position lies beyond what there is: it would hide what comes to stand there."""
     conn.execute(
         "UPDATE meta SET value = 1 + max(value, (SELECT coalesce(max(epoch), 0) FROM streams)) WHERE key = 'node_epoch'"
     )
+    conn.execute("UPDATE meta SET value = ? WHERE key = 'incarnation'", (1 + secrets.randbelow(2**53 - 1),))
+    conn.execute("UPDATE cursors SET seq = s.head FROM streams AS s WHERE s.sid = cursors.sid AND seq > s.head")
+    conn.execute(
+        "UPDATE marks SET delivered = min(delivered, s.head), read = min(read, s.head) FROM streams AS s"
+        " WHERE s.sid = marks.sid AND max(delivered, read) > s.head"
+    )
+
+
+def incarnation(conn: connection.Connection) -> int:
+    """See `interfaces.Store.incarnation`."""
+    return int(conn.execute("SELECT value FROM meta WHERE key = 'incarnation'").fetchone()[0])
 
 
 def strange(conn: connection.Connection) -> list[str]:

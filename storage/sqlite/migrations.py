@@ -135,5 +135,9 @@ CREATE INDEX users_unfinished ON users (id) WHERE unfinished = 1;
 UPDATE users SET unfinished = 1 WHERE deleted > 0;
 """
 
+_V3 = """
+INSERT INTO meta VALUES ('incarnation', 1 + abs(random() % 9007199254740991));  -- see folder.begin_anew
+"""
+
 #: MIGRATIONS[i] takes a database from version i to i + 1.
-MIGRATIONS: tuple[str, ...] = (_V1, _V2)
+MIGRATIONS: tuple[str, ...] = (_V1, _V2, _V3)

@@ -35,8 +35,8 @@ async def open_store(path: pathlib.Path, *, readers: int = READERS) -> SQLiteSto
     """Open the store in the folder `path`, making it if it is not there.
 
     Raises Unavailable (in use by another node, disk full) or Damaged (not a Kith database, newer schema, torn tail)."""
-    lock, conn, epoch = await asyncio.to_thread(_open, path)
-    return SQLiteStore(path, lock, conn, epoch, readers)
+    lock, conn, epoch, incarnation = await asyncio.to_thread(_open, path)
+    return SQLiteStore(path, lock, conn, epoch, incarnation, readers)
 
 
 def _open(path: pathlib.Path) -> tuple[folder.Lock, connection.Connection, int]:
@@ -44,7 +44,7 @@ def _open(path: pathlib.Path) -> tuple[folder.Lock, connection.Connection, int]:
     try:
         conn = folder.open_database(path)
         try:
-            return lock, conn, folder.raise_epoch(conn)
+            return lock, conn, folder.raise_epoch(conn), folder.incarnation(conn)
         except connection.Error as error:
             conn.close()
             raise connection.translate(error) from error
@@ -57,12 +57,19 @@ class SQLiteStore:
     """All stores in one. Made by `open_store`; its methods are called from the event loop that opened it."""
 
     def __init__(
-        self, path: pathlib.Path, lock: folder.Lock, conn: connection.Connection, epoch: int, reader_count: int
+        self,
+        path: pathlib.Path,
+        lock: folder.Lock,
+        conn: connection.Connection,
+        epoch: int,
+        incarnation: int,
+        reader_count: int,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.folder = path
         self._lock = lock
         self._epoch = epoch
+        self.incarnation = incarnation
         database = path / connection.FILE
         self._writer = writer.Writer(database, conn, loop)
         self._readers = readers.Readers(database, reader_count, loop)

@@ -421,3 +421,59 @@ def test_welcome_is_an_update_before_what_was_missed() -> None:
     found.connected(2.0)
     kinds = [type(effect) for effect in exchange(found, link, 2.0)]
     assert kinds == [Connected, StreamEvent, messages.CaughtUp]
+
+
+def event_frame(seq: int) -> bytes:
+    event = events.Message(seq, 1000 + seq, 9, 90, seq, msgspec.Raw(msgspec.msgpack.encode([1, f"text {seq}"])))
+    return codec.encode(messages.Event(0, STREAM, seq, msgspec.Raw(events.encode(event))))
+
+
+def events_of(found: connection.Connection, *seqs: int) -> list[StreamEvent]:
+    """What the application is given when these come."""
+    return [each for seq in seqs for each in found.receive(event_frame(seq), 1.0) if isinstance(each, StreamEvent)]
+
+
+def reconnected(found: connection.Connection, incarnation: int, now: float) -> list[Any]:
+    """Cut off, and let in again by a server of this incarnation."""
+    if found.state is connection.State.OPEN:
+        found.disconnected(1006, "", now)
+    found.connected(now)
+    (hello,) = frames_of(found.outgoing(now))
+    welcome = messages.Welcome(hello.rid, 1, b"s", 1, 1001, "asha", b"", 25, model.LIMITS, 5, incarnation=incarnation)
+    return found.receive(codec.encode(welcome), now)
+
+
+def acknowledged(found: connection.Connection, now: float) -> list[tuple[bytes, int]]:
+    return [cursor for frame in frames_of(found.outgoing(now)) if isinstance(frame, messages.Ack) for cursor in frame.cursors]
+
+
+def test_a_server_that_was_set_back_is_heard_from_the_beginning_and_told_of_nothing_older() -> None:
+    found = core(identity=connection.Identity(1, 1001, "asha", b"token-of-device-1001"), strict=True)
+    (first,) = [each for each in reconnected(found, 1, 0.0) if isinstance(each, Connected)]
+    assert not first.anew
+    given = events_of(found, 7, 8)
+    assert [each.seq for each in given] == [7, 8]
+    found.taken(given[0], 1.0)
+    found.submit(messages.Send(0, 0, STREAM, text_body("unanswered")), "x")
+    (again,) = [each for each in reconnected(found, 2, 2.0) if isinstance(each, Connected)]
+    assert again.anew
+    assert found.identity.incarnation == 2
+    assert found.inflow.cursors() == {}
+    came = events_of(found, 4, 5)
+    assert [each.seq for each in came] == [4, 5]
+    found.taken(given[1], 3.0)  # from before, taken late
+    sent = frames_of(found.outgoing(10.0))
+    assert [frame.body for frame in sent if isinstance(frame, messages.Send)] == [text_body("unanswered")]
+    assert not any(isinstance(frame, messages.Ack) for frame in sent)
+    found.taken(again, 10.0)
+    found.taken(came[0], 10.0)
+    assert acknowledged(found, 20.0) == [(STREAM, 4)]
+    (same,) = [each for each in reconnected(found, 2, 30.0) if isinstance(each, Connected)]
+    assert not same.anew
+    assert found.inflow.cursors() == {STREAM: 4}
+
+
+def test_a_server_that_tells_no_incarnation_is_the_same_one() -> None:
+    found = core(identity=connection.Identity(1, 1001, "asha", b"token-of-device-1001"))
+    for incarnation in (0, 5):  # from the first that tells it on
+        assert [each.anew for each in reconnected(found, incarnation, 0.0) if isinstance(each, Connected)] == [False]

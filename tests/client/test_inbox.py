@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from client import errors, inbox
-from client.updates import Numbered, StreamEvent
+from client.updates import Connected, Numbered, StreamEvent
 from protocol import ids, messages
+from tests.client import model
 
 STREAM = ids.direct_stream(7, 9)
 OTHER = ids.direct_stream(7, 8)
@@ -20,7 +21,7 @@ def event(seq: int) -> StreamEvent:
 
 class Box(inbox.Inbox):
     def __init__(self, limit: int = 1000, *, listen: bool = True) -> None:
-        self.dealt_with: list[Numbered] = []
+        self.dealt_with: list[Numbered | Connected] = []
         super().__init__(limit, self.dealt_with.append, listen=listen)
 
     def everything(self) -> list[object]:
@@ -89,3 +90,13 @@ async def test_what_ended_it_comes_after_the_last_update() -> None:
     assert await waiting == event(1)
     with pytest.raises(errors.Closed):
         await box.next()
+
+
+@pytest.mark.parametrize("listen", [True, False])
+async def test_that_all_begins_anew_is_told_when_what_came_before_is_dealt_with(listen: bool) -> None:
+    welcome = messages.Welcome(1, 1, b"s", 1, 2, "asha", b"", 25, model.LIMITS, 5, incarnation=2)
+    box = Box(listen=listen)
+    for update in (Connected(welcome), event(7), Connected(welcome, anew=True), event(4)):
+        box.put(update)
+    box.everything()
+    assert box.dealt_with == [event(7), Connected(welcome, anew=True), event(4)]

@@ -6,6 +6,7 @@ whose answer is lost, one that takes effect a little later than its answer, and 
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Sequence
 from enum import Enum
@@ -31,6 +32,7 @@ class FaultyStore:
         self.faults: deque[Fault] = deque()
         self.away = False
         self._late: list[Sequence[records.Write]] = []
+        self._arriving = asyncio.Lock()
 
     async def commit(self, batch: Sequence[records.Write]) -> list[records.Outcome]:
         await self._arrive()
@@ -46,9 +48,10 @@ class FaultyStore:
         return [records.Outcome(records.Result.UNKNOWN, "injected")] * len(batch)
 
     async def _arrive(self) -> None:
-        late, self._late = self._late, []
-        for batch in late:
-            await self.inner.commit(batch)
+        async with self._arriving:  # whoever comes meanwhile comes after
+            late, self._late = self._late, []
+            for batch in late:
+                await self.inner.commit(batch)
 
     @property
     def store(self) -> interfaces.Store:
@@ -62,6 +65,10 @@ class FaultyStore:
     @property
     def damaged(self) -> str:
         return self.inner.damaged
+
+    @property
+    def incarnation(self) -> int:
+        return self.inner.incarnation
 
     @property
     def node_epoch(self) -> int:

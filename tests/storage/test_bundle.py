@@ -39,7 +39,7 @@ async def test_one_back_end_serves_every_contract(backend: backends.Backend, tmp
     whole = bundle.single(store)
     served: list[object] = [whole.log, whole.inbox, whole.accounts, whole.feed]
     assert all(each is store for each in served)
-    assert (whole.healthy, whole.node_epoch) == (True, store.node_epoch)
+    assert (whole.healthy, whole.node_epoch, whole.incarnation) == (True, store.node_epoch, store.incarnation)
     await whole.probe()
     await whole.close()
     await whole.close()

@@ -32,6 +32,7 @@ async def test_what_is_stored_is_there_after_opening_again(backend: backends.Bac
     again = await backend.open(tmp_path)
     loaded = await again.load(DIRECT)
     assert again.node_epoch > first.node_epoch
+    assert 0 < again.incarnation == first.incarnation < 2**53
     assert await again.head(DIRECT) == 2
     await again.close()
     assert (loaded.head, loaded.n, loaded.time, loaded.epoch, loaded.snapshot_seq) == (2, 2, 1_002, again.node_epoch, 0)

@@ -316,6 +316,7 @@ async def test_a_copy_made_beside_a_running_node_restores_to_the_same(data: path
     backup.restore(copy, again)
     restored = await sqlite.open_store(again)
     assert restored.node_epoch > max(store.node_epoch, 40)
+    assert restored.incarnation != store.incarnation
     assert await make.whole(restored, DIRECT) == (await make.whole(store, DIRECT))[:3]
     assert await make.whole(restored, GROUP) == await make.whole(store, GROUP)
     assert await restored.user(ASHA) == await store.user(ASHA)
