@@ -39,6 +39,7 @@ CALLS = (
     "use_token",
     "add_code",
     "take_code",
+    "sweep_codes",
     "last_seen",
     "forget_devices",
     "trim_changes",

@@ -80,6 +80,7 @@ class Sweeper(Actor):
             "probe": (PROBE_EVERY_S, self._probe),
             "finish deletions": (FINISH_EVERY_S, self._finish_deletions),
             "forget devices": (RETAIN_EVERY_S, self._forget_devices),
+            "sweep codes": (RETAIN_EVERY_S, self._sweep_codes),
             "trim changes": (RETAIN_EVERY_S, self._trim_changes),
         }
 
@@ -146,6 +147,11 @@ class Sweeper(Actor):
         seen = [records.LastSeen(user, device.id, now) for user, actor in sessions if actor for device in actor.devices]
         for start in range(0, len(seen), FORGET_AT_ONCE):
             await self._services.store.commit(seen[start : start + FORGET_AT_ONCE])
+
+    async def _sweep_codes(self) -> bool:
+        """A day later nobody repeats what a code was used for."""
+        await self._services.store.sweep_codes(self._services.clock() - DAY_MS)
+        return False
 
     async def _trim_changes(self) -> bool:
         before = self._services.clock() - self._retention.change_feed_days * DAY_MS

@@ -23,10 +23,10 @@ from storage import errors, interfaces, records
 
 INVITE = "invite"
 RESET = "reset"
-#: What stands for a reset code that was used, so that the same request may repeat its reset.
-REPEAT = "repeated reset"
-#: How often it may.
-REPEATS = 8
+#: Devices of one account. One more is refused: to drop the longest silent one instead would log out, behind its owner's back, a
+#: phone that lies in a drawer. Far more than anybody has in hand; yet each has cursors and windows in every conversation, and
+#: one frame tells of all (36 KiB with the longest names). Those silent for long are forgotten anyway.
+MOST_DEVICES = 128
 #: Milliseconds after which to come again when the store does not answer.
 STORE_RETRY = 1000
 DAY = 24 * 3600 * 1000
@@ -98,7 +98,7 @@ class Accounts:
                     if not right and not await self._passwords.verify(found.password, prepared):
                         raise codes.Refused(codes.BAD_CREDENTIALS)
                 if right:
-                    await self._store.set_password(user, await self._passwords.hash(prepared))
+                    await self._store.set_password(user, await self._passwords.hash(prepared), found.password)
 
     async def confirm_deletion(self, user: int, confirmation: str) -> None:
         """Whether the owner means it: the password, or the user name for who has none. Refused: BAD_CREDENTIALS,
@@ -160,42 +160,37 @@ class Accounts:
             raise codes.Refused(codes.BAD_INVITATION)
         with self._attempt(key, address):
             hashed = await self._passwords.hash(prepared)  # before the code is used up: this may be refused as busy
-            found = await self._store.user_by_key(key)
-            user = found.id if found is not None else 0
+            known = await self._store.user_by_key(key)
+            user = known.id if known is not None else 0  # who is nobody has no codes either: the same way for all
             async with self._lock(user):
-                repeated = not await self._take_reset(user, code, keep)
-                if repeated:
-                    await self._require_password(user, prepared)
-                else:
-                    await self._store.set_password(user, hashed)
-            if found is None:
-                raise codes.Refused(codes.BAD_INVITATION)
-        kept = self._tokens.device(user, keep)
-        for device in await self._store.devices(user):
-            if device.id != kept and await self._store.revoke_device(user, device.id) and self._revoked is not None:
-                self._revoked(user, device.id)
-        return found if repeated else dataclasses.replace(found, password=hashed)
+                found = await self._reset(user, code, keep, prepared, hashed)
+        kept = self._tokens.device(found.id, keep)
+        for device in await self._store.devices(found.id):
+            if device.id != kept and await self._store.revoke_device(found.id, device.id) and self._revoked is not None:
+                self._revoked(found.id, device.id)
+        return found
 
-    async def _take_reset(self, user: int, code: str, request: bytes) -> bool:
-        """Use up a reset code. False when this very request has used it already; else Refused(BAD_INVITATION)."""
-        digest, now = tokens_.code_digest(RESET, user, code), self._clock()
-        repeat = self._tokens.repeat(digest, request)
+    async def _reset(self, user: int, code: str, request: bytes, password: str, hashed: str) -> records.User:
+        """Use up a reset code and set the password; the user as they are then. Refused(BAD_INVITATION) when it is another
+        request's code, or when it set another password.
+
+        What the password was when the code was taken is noted with that: a repeat whose first try was cut off before the new
+        one was set sets it, and none sets it again over a later one."""
+        found, now = await self._store.user(user), self._clock()
+        digest = tokens_.code_digest(RESET, user, code)
+        before = tokens_.fingerprint(str(found and found.password).encode())
         try:
-            await self._store.take_code(digest, RESET, now)
+            taken = await self._store.take_code(digest, RESET, now, self._tokens.repeat(digest, request), before)
         except errors.NoSuch:
-            try:
-                await self._store.take_code(repeat, REPEAT, now)
-            except errors.NoSuch:
-                raise codes.Refused(codes.BAD_INVITATION) from None
-            return False
-        await self._store.add_code(records.Code(repeat, REPEAT, user, REPEATS, now + self._settings.reset_code))
-        return True
-
-    async def _require_password(self, user: int, password: str) -> None:
-        """Refused(BAD_INVITATION) unless it is what the reset set: then it was cut off before that, or was another password."""
-        found = await self._store.user(user)
-        if not await self._passwords.verify(found.password if found is not None else None, password):
+            raise codes.Refused(codes.BAD_INVITATION) from None
+        if found is None or taken.code.expires_at <= now:
             raise codes.Refused(codes.BAD_INVITATION)
+        if taken.note == before:
+            await self._store.set_password(user, hashed, found.password)
+            return dataclasses.replace(found, password=hashed)
+        if not await self._passwords.verify(found.password, password):
+            raise codes.Refused(codes.BAD_INVITATION)
+        return found
 
     async def _check(self, user: records.User | None, password: str) -> bool:
         """Whether it is the user's prepared password. For nobody, the same work is done. A hash of another cost than is
@@ -207,13 +202,10 @@ class Accounts:
         return right
 
     async def _replace_hash(self, user: int, outdated: str, password: str) -> None:
-        """Never instead of logging in: when the pool is busy or the store refuses, the next log-in tries again."""
+        """Never instead of logging in: when the pool is busy or the store refuses, the next log-in tries again. No password that
+        was changed meanwhile is set back."""
         try:
-            hashed = await self._passwords.hash(password)
-            async with self._lock(user):  # no password that was changed meanwhile may be set back
-                found = await self._store.user(user)
-                if found is not None and found.password == outdated:
-                    await self._store.set_password(user, hashed)
+            await self._store.set_password(user, await self._passwords.hash(password), outdated)
         except (codes.Refused, errors.StorageError) as error:
             _log.info("hash_not_replaced", user=user, reason=type(error).__name__)
 

@@ -63,8 +63,8 @@ class Admitter(accounts_.Accounts):
         self._issuers = issuers
 
     async def admit(self, hello: messages.Hello, address: str) -> identity.Admission:
-        """Who comes in. Refused: with a number of 200-299 when not, with a temporary one when it cannot be said now; the same
-        Hello may then be sent again."""
+        """Who comes in. Refused: with a number of 200-299 when not, TOO_MANY when the account has all the devices it may have,
+        with a temporary one when it cannot be said now; the same Hello may then be sent again."""
         try:
             with accounts_.store_errors(gone=codes.BAD_CREDENTIALS):
                 admission = await self._admit(hello.credential, address)
@@ -162,7 +162,7 @@ class Admitter(accounts_.Accounts):
                     return await self._registered(known, request, password)
                 hashed = await self._passwords.hash(password)  # may be refused as busy, so before an invitation is used
                 if by_invitation:
-                    await self._take_invitation(credential.invitation)
+                    await self._take_invitation(credential.invitation, request)
                 user = await self._create(name, hashed, request)
                 return user if user.password == hashed else await self._registered(user, request, password)
 
@@ -174,9 +174,10 @@ class Admitter(accounts_.Accounts):
             raise codes.Refused(codes.NAME_TAKEN)
         return user
 
-    async def _take_invitation(self, text: str) -> None:
+    async def _take_invitation(self, text: str, request: bytes) -> None:
+        digest = tokens_.code_digest(accounts_.INVITE, 0, text)
         try:
-            await self._store.take_code(tokens_.code_digest(accounts_.INVITE, 0, text), accounts_.INVITE, self._clock())
+            await self._store.take_code(digest, accounts_.INVITE, self._clock(), request)
         except errors.NoSuch:
             raise codes.Refused(codes.BAD_INVITATION) from None
 
@@ -224,6 +225,10 @@ class Admitter(accounts_.Accounts):
         fresh = self._record(token, user.id, device)
         async with self._lock(user.id):
             await self._require_still(user, password)
+            devices = await self._store.devices(user.id)
+            if len(devices) >= accounts_.MOST_DEVICES and all(each.id != device for each in devices):
+                text = f"the account has {accounts_.MOST_DEVICES} devices; log one of them out first"
+                raise codes.Refused(codes.TOO_MANY, text)
             await self._store.add_device(records.Device(device, user.id, device_name, now, now), fresh)
             # Where the device was there before, `add_device` changed nothing, the new token least of all.
             if await self._store.find_token(fresh.digest) is None:

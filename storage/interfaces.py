@@ -4,8 +4,7 @@ Rules that hold for all of them:
 
 * No call spans the data of two users or two streams, except where its docstring says so; nothing needs a join across users.
 * A call that returns normally is durable (embedded: committed with `synchronous=FULL`; scaled out: quorum).
-* `Unavailable` means nothing changed. `OutcomeUnknown` means repeat the same call; every write here is idempotent
-  (`take_code` apart).
+* `Unavailable` means nothing changed. `OutcomeUnknown` means repeat the same call; every write here is idempotent.
 * Reads never wait for writes to finish and never see half a write.
 * An event whose checksum is wrong raises `Damaged`; it is never returned.
 * All methods are awaited, called from the node's event loop, and never block it. A back end may give a coroutine, or a future,
@@ -120,7 +119,10 @@ class AccountStore(Protocol):
         """Claim `key` and release the old one, atomically. NameTaken; NoSuch."""
         ...
 
-    def set_password(self, user: int, password: str) -> Awaitable[None]: ...
+    def set_password(self, user: int, password: str, old: str | None) -> Awaitable[None]:
+        """Replace the hash `old`. Nothing is to do when `password` stands there already. NoSuch when there is no such user, or
+        another hash by now."""
+        ...
 
     def delete_user(self, user: int, now: int) -> Awaitable[None]:
         """Release the name, drop password, subject, devices, cursors, tokens and codes. The id is never used again. Idempotent.
@@ -160,9 +162,15 @@ class AccountStore(Protocol):
 
     def add_code(self, code: records.Code) -> Awaitable[None]: ...
 
-    def take_code(self, digest: bytes, purpose: str, now: int) -> Awaitable[records.Code]:
-        """Use a code once, atomically, and return it with the uses that are left; NoSuch when unknown, used up, past its date
-        or of another purpose. The one write that is not idempotent: a repeat after OutcomeUnknown may find it used up."""
+    def take_code(self, digest: bytes, purpose: str, now: int, request: bytes, note: bytes = b"") -> Awaitable[records.Taken]:
+        """Use a code once, atomically. `request` is of the caller's choice: the same again finds what it took, with the note
+        that it left then, whatever became of the code. NoSuch when the code is unknown, used up, past its date or of another
+        purpose."""
+        ...
+
+    def sweep_codes(self, before: int) -> Awaitable[int]:
+        """Forget what was taken before a time, codes whose date lay before it, and those used up of which nothing taken is
+        left; returns how many codes. (A back end that lets rows expire by themselves has nothing to do.)"""
         ...
 
     def last_seen(self, user: int) -> Awaitable[int]:
@@ -206,18 +214,18 @@ class Store(LogStore, InboxStore, AccountStore, ChangeFeed, Protocol):
         """The fencing number this process holds: strictly greater than that of any earlier process on the same data."""
         ...
 
+    @property
+    def incarnation(self) -> int:
+        """A random number, 1 .. 2**53 - 1, made with the store and made anew whenever its data are set back to an earlier
+        moment (a restore). Clients are told it: where it changes, seqs that they know may be gone, or other events be there."""
+        ...
+
     async def probe(self) -> None:
         """Try a small durable write; raises Unavailable or Damaged. Sets `healthy`."""
         ...
 
     async def close(self) -> None:
         """Finish what was begun, release files and locks. Idempotent."""
-        ...
-
-    @property
-    def incarnation(self) -> int:
-        """A random number, 1 .. 2**53 - 1, made with the store and made anew whenever its data are set back to an earlier
-        moment (a restore). Clients are told it: where it changes, seqs that they know may be gone, or other events be there."""
         ...
 
 

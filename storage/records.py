@@ -135,7 +135,8 @@ class Mark:
 
 @dataclass(slots=True, frozen=True)
 class Cursor:
-    """The highest seq of `stream` that `device` has acknowledged. Written by maximum."""
+    """The highest seq of `stream` that `device` has acknowledged. Written by maximum; no effect where the device is not stored
+    (any more)."""
 
     user: int
     device: int
@@ -217,7 +218,8 @@ class Item:
 @dataclass(slots=True, frozen=True)
 class Behind:
     """A stream in which a device has events to come: its cursor, the head (the last readable
-    seq, for one who was removed), and the intervals [(joined, removed)] it may read."""
+    seq, for one who was removed), and the intervals [(joined, removed)] it may read that end beyond the cursor: who comes and
+    goes often has many, and a device needs those alone."""
 
     stream: bytes
     cursor: int
@@ -301,10 +303,18 @@ class Code:
     """A one-time or counted code (invitation, password reset), stored as its SHA-256."""
 
     digest: bytes
-    purpose: str  # "invite" | "reset" | "repeated reset"
+    purpose: str  # "invite" | "reset"
     user: int  # resets: whose; invite: who issued it (0: the operator)
     uses: int
     expires_at: int  # 0: never
+
+
+@dataclass(slots=True, frozen=True)
+class Taken:
+    """One use of a code: the code with the uses that were left behind it, and the note that its taker left."""
+
+    code: Code
+    note: bytes
 
 
 @dataclass(slots=True)

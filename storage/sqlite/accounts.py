@@ -75,8 +75,14 @@ def rename(book: ledger.Ledger, user: int, name: str, key: str) -> None:
     book.conn.execute("UPDATE users SET name = ?, key = ? WHERE id = ?", (name, key, user))
 
 
-def set_password(book: ledger.Ledger, user: int, password: str) -> None:
+def set_password(book: ledger.Ledger, user: int, password: str, old: str | None) -> None:
+    """See `interfaces.AccountStore.set_password`."""
     _living(book.conn, user)
+    stands = book.conn.execute("SELECT password FROM users WHERE id = ?", (user,)).fetchone()[0]
+    if stands == password:
+        return
+    if stands != old:
+        raise errors.NoSuch(f"user {user} has another password by now")
     book.conn.execute("UPDATE users SET password = ? WHERE id = ?", (password, user))
 
 
@@ -92,7 +98,8 @@ def delete(book: ledger.Ledger, user: int, now: int) -> None:
         "DELETE FROM tokens WHERE user = ?",
         "DELETE FROM cursors WHERE user = ?",
         "DELETE FROM devices WHERE user = ?",
-        "DELETE FROM codes WHERE purpose <> 'invite' AND user = ?",
+        "DELETE FROM takings WHERE digest IN (SELECT digest FROM codes WHERE purpose = 'reset' AND user = ?)",
+        "DELETE FROM codes WHERE purpose = 'reset' AND user = ?",
     ):
         conn.execute(statement, (user,))
 
@@ -201,19 +208,37 @@ def add_code(book: ledger.Ledger, code: records.Code) -> None:
     )
 
 
-def take_code(book: ledger.Ledger, digest: bytes, purpose: str, now: int) -> records.Code:
-    """See `interfaces.AccountStore.take_code`. The code comes back with the uses that are left; without any it is dropped."""
-    row = book.conn.execute(
+def take_code(book: ledger.Ledger, digest: bytes, purpose: str, now: int, request: bytes, note: bytes) -> records.Taken:
+    """See `interfaces.AccountStore.take_code`. A code without uses stays until it is swept: its takers may come again."""
+    conn = book.conn
+    row = conn.execute(
         "SELECT digest, purpose, user, uses, expires_at FROM codes WHERE digest = ? AND purpose = ?", (digest, purpose)
     ).fetchone()
-    code = records.Code(*row) if row else None
-    if code is None or code.uses < 1 or 0 < code.expires_at <= now:
-        raise errors.NoSuch("the code is not known, used up or past its date")
-    if code.uses == 1:
-        book.conn.execute("DELETE FROM codes WHERE digest = ?", (digest,))
-    else:
-        book.conn.execute("UPDATE codes SET uses = uses - 1 WHERE digest = ?", (digest,))
-    return records.Code(code.digest, code.purpose, code.user, code.uses - 1, code.expires_at)
+    if row is None:
+        raise errors.NoSuch("the code is not known")
+    code = records.Code(*row)
+    earlier = conn.execute("SELECT uses, note FROM takings WHERE digest = ? AND request = ?", (digest, request)).fetchone()
+    if earlier is not None:
+        return records.Taken(records.Code(digest, purpose, code.user, earlier[0], code.expires_at), earlier[1])
+    if code.uses < 1 or 0 < code.expires_at <= now:
+        raise errors.NoSuch("the code is used up or past its date")
+    conn.execute("UPDATE codes SET uses = uses - 1 WHERE digest = ?", (digest,))
+    conn.execute(
+        "INSERT INTO takings (digest, request, note, uses, time) VALUES (?, ?, ?, ?, ?)",
+        (digest, request, note, code.uses - 1, now),
+    )
+    return records.Taken(records.Code(digest, purpose, code.user, code.uses - 1, code.expires_at), note)
+
+
+def sweep_codes(book: ledger.Ledger, before: int) -> int:
+    """See `interfaces.AccountStore.sweep_codes`. Both tables are small: codes are made by hand, or one for each reset."""
+    conn = book.conn
+    conn.execute("DELETE FROM takings WHERE time < ?", (before,))
+    return conn.execute(
+        "DELETE FROM codes WHERE (expires_at > 0 AND expires_at < ?1)"
+        " OR (uses = 0 AND digest NOT IN (SELECT digest FROM takings))",
+        (before,),
+    ).rowcount
 
 
 def last_seen(conn: connection.Connection, user: int) -> int:

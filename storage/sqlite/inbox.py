@@ -13,7 +13,7 @@ SELECT s.id, s.head, m.joined, m.removed, c.seq, min(s.head, m.removed) > coales
 FROM memberships AS m
 CROSS JOIN streams AS s ON s.sid = m.sid
 LEFT JOIN cursors AS c ON c.user = m.user AND c.device = ?2 AND c.sid = m.sid
-WHERE m.user = ?1 AND (s.head > coalesce(c.seq, m.joined - 1) OR m.removed < ?3)
+WHERE m.user = ?1 AND m.removed > coalesce(c.seq, 0) AND (s.head > coalesce(c.seq, m.joined - 1) OR m.removed < ?3)
 """
 
 _CONVERSATIONS = """
@@ -36,7 +36,7 @@ def memberships(conn: connection.Connection, user: int, stream: bytes) -> tuple[
 def behind(conn: connection.Connection, user: int, device: int) -> list[records.Behind]:
     """See `interfaces.InboxStore.behind`. One walk through the user's memberships, one look at each head and cursor.
 
-    Closed intervals come along unconditionally (they are rare), so that a stream in question is named with all of them."""
+    Closed intervals that end beyond the cursor come along, so that a stream in question is named with all of them."""
     if conn.execute("SELECT 1 FROM devices WHERE user = ? AND id = ?", (user, device)).fetchone() is None:
         raise errors.NoSuch(f"user {user} has no device {device}")
     lacking: dict[bytes, list[tuple[Any, ...]]] = {}

@@ -139,5 +139,17 @@ _V3 = """
 INSERT INTO meta VALUES ('incarnation', 1 + abs(random() % 9007199254740991));  -- see folder.begin_anew
 """
 
+_V4 = """
+CREATE TABLE takings (
+    digest BLOB NOT NULL,                     -- of the code
+    request BLOB NOT NULL,                    -- of whoever took it
+    note BLOB NOT NULL,
+    uses INTEGER NOT NULL,                    -- left behind it
+    time INTEGER NOT NULL,
+    PRIMARY KEY (digest, request)
+) STRICT, WITHOUT ROWID;
+DELETE FROM codes WHERE purpose = 'repeated reset';
+"""
+
 #: MIGRATIONS[i] takes a database from version i to i + 1.
-MIGRATIONS: tuple[str, ...] = (_V1, _V2, _V3)
+MIGRATIONS: tuple[str, ...] = (_V1, _V2, _V3, _V4)

@@ -60,10 +60,12 @@ MARKS = Rows(
     4,
     "ON CONFLICT (sid, user) DO UPDATE SET delivered = max(delivered, excluded.delivered), read = max(read, excluded.read)",
 )
+#: Those of devices that are gone by now are passed over: nobody would ever drop them.
 CURSORS = Rows(
-    "INSERT OR FAIL INTO cursors (user, device, sid, seq)",
+    "INSERT OR FAIL INTO cursors (user, device, sid, seq) SELECT * FROM (",
     4,
-    "ON CONFLICT (user, device, sid) DO UPDATE SET seq = excluded.seq WHERE excluded.seq > seq",
+    ") AS v WHERE EXISTS (SELECT 1 FROM devices WHERE user = v.column1 AND id = v.column2)"
+    " ON CONFLICT (user, device, sid) DO UPDATE SET seq = excluded.seq WHERE excluded.seq > seq",
 )
 USERS_SEEN = Rows("UPDATE OR FAIL users SET last_seen = max(last_seen, v.column2) FROM (", 2, ") AS v WHERE id = v.column1")
 DEVICES_SEEN = Rows(

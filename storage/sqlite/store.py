@@ -39,7 +39,7 @@ async def open_store(path: pathlib.Path, *, readers: int = READERS) -> SQLiteSto
     return SQLiteStore(path, lock, conn, epoch, incarnation, readers)
 
 
-def _open(path: pathlib.Path) -> tuple[folder.Lock, connection.Connection, int]:
+def _open(path: pathlib.Path) -> tuple[folder.Lock, connection.Connection, int, int]:
     lock = folder.Lock(path)
     try:
         conn = folder.open_database(path)
@@ -143,8 +143,8 @@ class SQLiteStore:
     async def rename(self, user: int, name: str, key: str) -> None:
         await self._writer.call(lambda book: accounts.rename(book, user, name, key))
 
-    async def set_password(self, user: int, password: str) -> None:
-        await self._writer.call(lambda book: accounts.set_password(book, user, password))
+    async def set_password(self, user: int, password: str, old: str | None) -> None:
+        await self._writer.call(lambda book: accounts.set_password(book, user, password, old))
 
     async def delete_user(self, user: int, now: int) -> None:
         await self._writer.call(lambda book: accounts.delete(book, user, now))
@@ -180,9 +180,15 @@ class SQLiteStore:
     async def add_code(self, code: records.Code) -> None:
         await self._writer.call(lambda book: accounts.add_code(book, code))
 
-    async def take_code(self, digest: bytes, purpose: str, now: int) -> records.Code:
-        taken: records.Code = await self._writer.call(lambda book: accounts.take_code(book, digest, purpose, now))
+    async def take_code(self, digest: bytes, purpose: str, now: int, request: bytes, note: bytes = b"") -> records.Taken:
+        taken: records.Taken = await self._writer.call(
+            lambda book: accounts.take_code(book, digest, purpose, now, request, note)
+        )
         return taken
+
+    async def sweep_codes(self, before: int) -> int:
+        swept: int = await self._writer.call(lambda book: accounts.sweep_codes(book, before))
+        return swept
 
     def last_seen(self, user: int) -> Awaitable[int]:
         return self._readers.read(accounts.last_seen, user)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from actors import sweeper
 from protocol import events, messages
+from storage import records
 from tests.actors.world import ASHA, BEN, World, direct, text
 
 S = direct(ASHA, BEN)
@@ -52,3 +53,12 @@ async def test_a_store_that_is_away_ends_no_chore(world: World) -> None:
     for _ in range(5):
         await world.advance(sweeper.EXPIRE_EVERY_S)
     assert [event.body for event in await world.whole(S) if isinstance(event, events.Message)] == [events.NIL]
+
+
+async def test_codes_that_are_over_are_forgotten_a_day_later(world: World) -> None:
+    code = records.Code(b"c" * 32, "invite", 0, 1, world.services.clock() + 1)
+    await world.disk.add_code(code)
+    await world.advance(sweeper.RETAIN_EVERY_S)
+    await world.advance(86_400)
+    await world.disk.add_code(records.Code(code.digest, "invite", 0, 1, 0))  # changes nothing where one is there
+    assert (await world.disk.take_code(code.digest, "invite", world.services.clock(), b"r")).code.expires_at == 0

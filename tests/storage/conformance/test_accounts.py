@@ -62,12 +62,15 @@ async def test_a_rename_frees_the_old_name(store: interfaces.Store) -> None:
 
 async def test_a_password_is_replaced(store: interfaces.Store) -> None:
     await store.create_user(make.user(ASHA, "asha"))
-    await store.set_password(ASHA, "new")
+    for _ in range(2):
+        await store.set_password(ASHA, "new", "$argon2id$")
+    with pytest.raises(errors.NoSuch):
+        await store.set_password(ASHA, "another", "$argon2id$")
     found = await store.user(ASHA)
     assert found is not None
     assert found.password == "new"
     with pytest.raises(errors.NoSuch):
-        await store.set_password(BEN, "new")
+        await store.set_password(BEN, "new", None)
 
 
 async def test_a_deletion_is_remembered_until_it_is_finished(store: interfaces.Store) -> None:
@@ -95,7 +98,7 @@ async def test_a_deleted_account_leaves_only_its_id(store: interfaces.Store) -> 
     assert await store.find_token(make.token(ASHA, PHONE, b"t").digest) is None
     assert await store.user_by_subject("i", "s") is None
     with pytest.raises(errors.NoSuch):
-        await store.take_code(b"c" * 32, "reset", 1_000)
+        await store.take_code(b"c" * 32, "reset", 1_000, b"r")
     with pytest.raises(errors.NoSuch):
         await store.add_device(make.device(ASHA, LAPTOP), make.token(ASHA, LAPTOP, b"u"))
     with pytest.raises(errors.NameTaken):
@@ -156,11 +159,36 @@ async def test_a_code_is_used_as_often_as_it_allows(store: interfaces.Store) -> 
     await store.add_code(code)
     for bad in ((b"d" * 32, "invite", 1), (code.digest, "reset", 1), (code.digest, "invite", 9_000)):
         with pytest.raises(errors.NoSuch):
-            await store.take_code(*bad)
-    assert (await store.take_code(code.digest, "invite", 1)).uses == 1
-    assert (await store.take_code(code.digest, "invite", 8_999)).uses == 0
+            await store.take_code(*bad, b"r")
+    assert (await store.take_code(code.digest, "invite", 1, b"one")).code.uses == 1
+    assert (await store.take_code(code.digest, "invite", 8_999, b"two")).code.uses == 0
     with pytest.raises(errors.NoSuch):
-        await store.take_code(code.digest, "invite", 1)
+        await store.take_code(code.digest, "invite", 1, b"three")
+
+
+async def test_who_has_taken_a_code_finds_it_taken_and_takes_no_more_of_it(store: interfaces.Store) -> None:
+    code = records.Code(b"c" * 32, "invite", 7, 2, 9_000)
+    await store.add_code(code)
+    first = await store.take_code(code.digest, "invite", 1, b"one", b"a note")
+    assert first == records.Taken(records.Code(code.digest, "invite", 7, 1, 9_000), b"a note")
+    assert await store.take_code(code.digest, "invite", 9_999, b"one", b"another") == first
+    await store.take_code(code.digest, "invite", 2, b"two")
+    assert await store.take_code(code.digest, "invite", 3, b"one") == first
+    with pytest.raises(errors.NoSuch):
+        await store.take_code(code.digest, "reset", 3, b"one")
+
+
+async def test_codes_that_are_over_are_swept_and_no_others(store: interfaces.Store) -> None:
+    for name, uses, expires_at in ((b"a", 1, 500), (b"b", 1, 5_000), (b"c", 1, 0), (b"d", 1, 0)):
+        await store.add_code(records.Code(name * 32, "invite", 0, uses, expires_at))
+    await store.take_code(b"c" * 32, "invite", 900, b"r")
+    await store.take_code(b"d" * 32, "invite", 1_000, b"r")
+    assert await store.sweep_codes(1_000) == 2
+    for name in (b"a", b"c"):
+        with pytest.raises(errors.NoSuch):
+            await store.take_code(name * 32, "invite", 1, b"r")
+    assert (await store.take_code(b"d" * 32, "invite", 1_001, b"r")).code.uses == 0
+    assert (await store.take_code(b"b" * 32, "invite", 1_001, b"r")).code.uses == 0
 
 
 async def test_last_seen_is_the_latest_of_all_devices_and_never_goes_back(store: interfaces.Store) -> None:

@@ -67,11 +67,22 @@ async def test_a_late_member_counts_from_the_joining(store: interfaces.Store) ->
     assert await store.behind(CARA, PHONE) == [records.Behind(GROUP, 2, 3, ((3, OPEN),))]
 
 
-async def test_one_who_left_and_came_back_gets_all_intervals(store: interfaces.Store) -> None:
+async def test_one_who_left_and_came_back_gets_the_intervals_that_are_not_over(store: interfaces.Store) -> None:
     await make.devices(store, BEN, PHONE)
     members = [member(BEN, GROUP, 1, 2), member(BEN, GROUP, 4)]
-    await make.stored(store, append(GROUP, 1, *[event()] * 5, members=members), records.Cursor(BEN, PHONE, GROUP, 3))
-    assert await store.behind(BEN, PHONE) == [records.Behind(GROUP, 3, 5, ((1, 2), (4, OPEN)))]
+    await make.stored(store, append(GROUP, 1, *[event()] * 5, members=members), records.Cursor(BEN, PHONE, GROUP, 1))
+    assert await store.behind(BEN, PHONE) == [records.Behind(GROUP, 1, 5, ((1, 2), (4, OPEN)))]
+    await make.stored(store, records.Cursor(BEN, PHONE, GROUP, 2))
+    assert await store.behind(BEN, PHONE) == [records.Behind(GROUP, 2, 5, ((4, OPEN),))]
+
+
+async def test_a_device_that_is_gone_leaves_no_cursor(store: interfaces.Store) -> None:
+    await make.devices(store, ASHA, PHONE)
+    await make.stored(store, append(DIRECT, 1, event(), event(), members=[member(ASHA, DIRECT)]))
+    await store.revoke_device(ASHA, PHONE)
+    await make.stored(store, records.Cursor(ASHA, PHONE, DIRECT, 1))
+    await store.add_device(make.device(ASHA, PHONE), make.token(ASHA, PHONE, b"again"))
+    assert await store.behind(ASHA, PHONE) == []  # it begins at the heads, as any new one
 
 
 async def test_a_device_that_is_not_there_any_more_is_told_from_one_that_lacks_nothing(store: interfaces.Store) -> None:
