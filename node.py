@@ -324,7 +324,7 @@ class Node:
         """The store has let go of a device, though not for the user's account actor: close its connection, and tell the user's
         other devices, which nobody waits for."""
         self.cut_off(user, device, codes.REVOKED)
-        event = events.DeviceRevoked(0, 0, 0, 0, 0, device)
+        event = events.DeviceRevoked(*events.UNFILLED, device)
         self.directory.tell_committed(ids.account_stream(user), log_state.Command(user, 0, event, 0))
 
 

@@ -201,7 +201,7 @@ class Account(Owner):
             return
         self._announcing.append(message)
         if not under_way:
-            event = events.DeviceAdded(0, 0, 0, 0, 0, message.device, message.name)
+            event = events.DeviceAdded(*events.UNFILLED, message.device, message.name)
             self._take(log.Command(self.user, 0, event, 0))
 
     def _announced(self, device: int) -> None:
@@ -223,7 +223,7 @@ class Account(Owner):
         if row is not None and row.key is None:
             self._end_account()
         elif row is not None and name and row.name != name and not self._renaming:
-            self._take(log.Command(self.user, 0, events.Renamed(0, 0, 0, 0, 0, row.name), 0))
+            self._take(log.Command(self.user, 0, events.Renamed(*events.UNFILLED, row.name), 0))
 
     def _consequence(self, accepted: log.Accepted) -> None:
         event, frame = accepted.event, accepted.command.frame

@@ -100,7 +100,7 @@ class Group(MessagingOwner):
         for user, (seq, came, by) in self.state.owed.items():
             if seq <= self.state.durable:
                 kind = events.Joined if came else events.Parted
-                self._notify(user, kind(0, 0, 0, 0, 0, self.stream, seq, by))
+                self._notify(user, kind(*events.UNFILLED, self.stream, seq, by))
         if self.state.owed and self._telling is None:
             self._telling = self.schedule(TELL_AGAIN_S, _TELL_AGAIN)
 
@@ -125,7 +125,7 @@ class Group(MessagingOwner):
             if type(each.event) is events.JoinRequested:
                 self.answer(each.command, messages.Sent(each.command.frame.rid, each.seq, each.n, each.time))  # type: ignore[union-attr]
             elif type(each.event) is events.JoinRefused:
-                self._notify(each.event.user, events.TurnedDown(0, 0, 0, 0, 0, self.stream))
+                self._notify(each.event.user, events.TurnedDown(*events.UNFILLED, self.stream))
 
     # --- questions ----------------------------------------------------------------------------------------------------
 

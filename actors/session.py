@@ -242,7 +242,7 @@ class Session(delivery.Delivery):
             self._persist([records.Cursor(self._user, device, stream, seq) for (device, stream), seq in cursors.items()])
         reads, self._own_reads = self._own_reads, None
         for stream, seq in (reads or {}).items():
-            event = events.OwnRead(0, 0, 0, 0, 0, stream, seq)
+            event = events.OwnRead(*events.UNFILLED, stream, seq)
             account = ids.account_stream(self._user)
             self._services.directory.tell_committed(account, log.Command(self._user, 0, event, 0))
 

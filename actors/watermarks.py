@@ -282,7 +282,7 @@ class WatermarkOwner(Owner):
         """The user's other devices hear of it by the account stream; the session gathers what comes within a second."""
         directory = self.services.directory
         if not directory.tell_committed(("session", user), HasRead(self.stream, seq)):
-            event = events.OwnRead(0, 0, 0, 0, 0, self.stream, seq)
+            event = events.OwnRead(*events.UNFILLED, self.stream, seq)
             directory.tell_committed(ids.account_stream(user), log.Command(user, 0, event, 0))
 
     def _tell_receipt(self, user: int, before: int) -> None:

@@ -132,6 +132,10 @@ class Event(Struct, array_like=True):
     counter: Number
 
 
+#: What stands in an event's head (n, time, sender, device, counter) until a log accepts the event and fills it in.
+UNFILLED = (0, 0, 0, 0, 0)
+
+
 class Message(Event, tag=1):
     """A message. `body` is the sender's own bytes (see Body), nil once erased. `reply_to` is a seq or 0. `hops` counts
     forwards. `expires_at` is 0 or the time from which the message is gone."""

@@ -89,37 +89,37 @@ class Account(log.Log):
     def _event(self, frame: messages.Change) -> events.Event:
         match frame:
             case messages.SetProfile():
-                return events.ProfileChanged(0, 0, 0, 0, 0, frame.profile)
+                return events.ProfileChanged(*events.UNFILLED, frame.profile)
             case messages.Rename():
-                return events.Renamed(0, 0, 0, 0, 0, frame.name)
+                return events.Renamed(*events.UNFILLED, frame.name)
             case messages.SetContact():
                 return self._contact(frame)
             case messages.SetBlock():
                 return self._block(frame)
             case messages.SetPrivacy():
-                return events.PrivacySet(0, 0, 0, 0, 0, frame.privacy)
+                return events.PrivacySet(*events.UNFILLED, frame.privacy)
             case messages.RenameDevice():
-                return events.DeviceRenamed(0, 0, 0, 0, 0, frame.device, frame.name)
+                return events.DeviceRenamed(*events.UNFILLED, frame.device, frame.name)
             case messages.RevokeDevice():
-                return events.DeviceRevoked(0, 0, 0, 0, 0, frame.device)
+                return events.DeviceRevoked(*events.UNFILLED, frame.device)
             case messages.SetConversation():
                 self._check_stream(frame.stream)
-                return events.ConversationSet(0, 0, 0, 0, 0, frame.stream, frame.pinned, frame.muted_until, frame.archived)
+                return events.ConversationSet(*events.UNFILLED, frame.stream, frame.pinned, frame.muted_until, frame.archived)
             case messages.Clear():
                 self._check_stream(frame.stream)
-                return events.Cleared(0, 0, 0, 0, 0, frame.stream, frame.upto, frame.delete)
+                return events.Cleared(*events.UNFILLED, frame.stream, frame.upto, frame.delete)
             case messages.SetDraft():
                 self._check_stream(frame.stream)
                 self._check_room(len(frame.text.encode()) - len(self.view(frame.stream).draft.encode()))
-                return events.DraftSet(0, 0, 0, 0, 0, frame.stream, frame.text, frame.reply_to)
+                return events.DraftSet(*events.UNFILLED, frame.stream, frame.text, frame.reply_to)
             case messages.Keep():
                 return self._keep(frame)
             case messages.Hide():
                 return self._hide(frame)
             case messages.ChangePassword():
-                return events.PasswordChanged(0, 0, 0, 0, 0, frame.revoke_others)
+                return events.PasswordChanged(*events.UNFILLED, frame.revoke_others)
             case messages.DeleteAccount():
-                return events.ProfileChanged(0, 0, 0, 0, 0, events.Profile())
+                return events.ProfileChanged(*events.UNFILLED, events.Profile())
             case _:
                 raise codes.Refused(codes.NOT_ALLOWED)
 
@@ -129,7 +129,7 @@ class Account(log.Log):
             raise codes.Refused(codes.NOT_ALLOWED)
         if frame.on and frame.user not in contacts and len(contacts) >= self.rules.contacts:
             raise codes.Refused(codes.TOO_MANY, f"an account has at most {self.rules.contacts} contacts")
-        return events.ContactSet(0, 0, 0, 0, 0, frame.user, frame.label if frame.on else "", frame.on)
+        return events.ContactSet(*events.UNFILLED, frame.user, frame.label if frame.on else "", frame.on)
 
     def _block(self, frame: messages.SetBlock) -> events.Event:
         if frame.user == self.user:
@@ -137,7 +137,7 @@ class Account(log.Log):
         blocked = self.facts.blocked
         if frame.on and frame.user not in blocked and len(blocked) >= self.rules.blocked:
             raise codes.Refused(codes.TOO_MANY, f"an account blocks at most {self.rules.blocked} users")
-        return events.BlockSet(0, 0, 0, 0, 0, frame.user, frame.on)
+        return events.BlockSet(*events.UNFILLED, frame.user, frame.on)
 
     def _check_stream(self, stream: bytes) -> None:
         """codes.Refused unless it can be a conversation of this user, be it a former one, with room for its settings."""
@@ -163,7 +163,7 @@ class Account(log.Log):
             raise codes.Refused(codes.TOO_MANY, f"{self.rules.kept} messages of a conversation can be kept")
         if (frame.starred or frame.pinned) and frame.seq not in kept:
             self._check_room(_MARK_BYTES)
-        return events.Kept(0, 0, 0, 0, 0, frame.stream, frame.seq, frame.starred, frame.pinned)
+        return events.Kept(*events.UNFILLED, frame.stream, frame.seq, frame.starred, frame.pinned)
 
     def _hide(self, frame: messages.Hide) -> events.Event:
         self._check_stream(frame.stream)
@@ -175,7 +175,7 @@ class Account(log.Log):
             text = f"{self.rules.hidden} messages of a conversation can be hidden; clear the conversation instead"
             raise codes.Refused(codes.TOO_MANY, text)
         self._check_room(_MARK_BYTES * len(fresh))
-        return events.Hidden(0, 0, 0, 0, 0, frame.stream, tuple(sorted(fresh)))
+        return events.Hidden(*events.UNFILLED, frame.stream, tuple(sorted(fresh)))
 
     def view(self, stream: bytes) -> Settings:
         """The settings of a conversation; the defaults when nothing was set."""

@@ -104,7 +104,7 @@ class Direct(messaging.Messaging):
         if isinstance(command.frame, messages.AcceptRequest):
             if not self.requester or command.user != self.request_for:
                 raise codes.Refused(codes.NOT_ALLOWED)
-            return log.Proposal(events.RequestAccepted(0, 0, 0, 0, 0))
+            return log.Proposal(events.RequestAccepted(*events.UNFILLED))
         raise codes.Refused(codes.NOT_ALLOWED)
 
     def memberships(self, seq: int, event: events.Event) -> Sequence[records.Membership]:

@@ -162,33 +162,33 @@ class Group(messaging.Messaging):
                 return self._remove(user, frame)
             case messages.Leave():
                 self._check_member(user)
-                return events.MemberLeft(0, 0, 0, 0, 0, self._successor() if self.owner == user else 0)
+                return events.MemberLeft(*events.UNFILLED, self._successor() if self.owner == user else 0)
             case messages.SetRole():
                 return self._set_role(user, frame)
             case messages.SetGroupProfile():
                 self._need(user, self.permissions.edit)
-                return events.GroupProfileChanged(0, 0, 0, 0, 0, frame.title, frame.description, frame.picture)
+                return events.GroupProfileChanged(*events.UNFILLED, frame.title, frame.description, frame.picture)
             case messages.SetPermissions():
                 self._need(user, Role.ADMIN)
-                return events.PermissionsChanged(0, 0, 0, 0, 0, frame.permissions)
+                return events.PermissionsChanged(*events.UNFILLED, frame.permissions)
             case messages.CreateInvite():
                 self._need(user, self.permissions.add)
                 if len(self.invites) >= self.rules.invites:
                     raise codes.Refused(codes.TOO_MANY, f"a group has at most {self.rules.invites} invite links")
                 # The id is this event's seq: no later invite, of whatever device, ever brings a revoked link back to life.
-                return events.InviteCreated(0, 0, 0, 0, 0, self.head + 1, frame.uses, frame.expires_at, frame.approval)
+                return events.InviteCreated(*events.UNFILLED, self.head + 1, frame.uses, frame.expires_at, frame.approval)
             case messages.RevokeInvite():
                 self._need(user, self.permissions.add)
                 if frame.invite not in self.invites:
                     raise codes.Refused(codes.NOT_ALLOWED)
-                return events.InviteRevoked(0, 0, 0, 0, 0, frame.invite)
+                return events.InviteRevoked(*events.UNFILLED, frame.invite)
             case messages.AnswerJoin():
                 return self._answer(user, frame)
             case messages.Unban():
                 self._need(user, Role.ADMIN)
                 if frame.user not in self.banned:
                     raise codes.Refused(codes.NOTHING_CHANGED)
-                return events.Unbanned(0, 0, 0, 0, 0, frame.user)
+                return events.Unbanned(*events.UNFILLED, frame.user)
             case _:
                 raise codes.Refused(codes.NOT_ALLOWED)
 
@@ -207,14 +207,14 @@ class Group(messaging.Messaging):
             raise codes.Refused(codes.NOT_ALLOWED)
         members = self._check_added(user, frame.members, context)
         self._need_room(1 + len(members))
-        return events.GroupCreated(0, 0, 0, 0, 0, frame.title, frame.description, frame.picture, members)
+        return events.GroupCreated(*events.UNFILLED, frame.title, frame.description, frame.picture, members)
 
     def _add(self, user: int, frame: messages.AddMembers, context: Asked) -> events.Event:
         self._need(user, self.permissions.add)
         wanted = self._check_added(user, frame.users, context)
         if not wanted:
             raise codes.Refused(codes.NOTHING_CHANGED)
-        return events.MembersAdded(0, 0, 0, 0, 0, wanted)
+        return events.MembersAdded(*events.UNFILLED, wanted)
 
     def _remove(self, user: int, frame: messages.RemoveMember) -> events.Event:
         self._need_above(user, frame.user)
@@ -222,7 +222,7 @@ class Group(messaging.Messaging):
             raise codes.Refused(codes.NOT_ALLOWED)
         if frame.ban and len(self.banned) >= self.rules.bans:
             raise codes.Refused(codes.TOO_MANY, f"a group bans at most {self.rules.bans} users")
-        return events.MemberRemoved(0, 0, 0, 0, 0, frame.user, frame.ban)
+        return events.MemberRemoved(*events.UNFILLED, frame.user, frame.ban)
 
     def _successor(self) -> int:
         """Who follows an owner that leaves: the longest-serving admin, else the longest-serving member."""
@@ -239,7 +239,7 @@ class Group(messaging.Messaging):
             self._need_above(user, frame.user)
         if self.role(frame.user) == frame.role:
             raise codes.Refused(codes.NOTHING_CHANGED)
-        return events.RoleChanged(0, 0, 0, 0, 0, frame.user, frame.role)
+        return events.RoleChanged(*events.UNFILLED, frame.user, frame.role)
 
     def _join(self, user: int, now: int, context: Asked) -> events.Event:
         invite = self.invites.get(context.invite)
@@ -252,18 +252,18 @@ class Group(messaging.Messaging):
         if invite.approval:
             if len(self.requests) >= self.rules.join_requests:
                 raise codes.Refused(codes.TOO_MANY, f"{self.rules.join_requests} users wait already")
-            return events.JoinRequested(0, 0, 0, 0, 0, context.invite)
+            return events.JoinRequested(*events.UNFILLED, context.invite)
         self._need_room(1)
-        return events.MemberJoined(0, 0, 0, 0, 0, user, context.invite)
+        return events.MemberJoined(*events.UNFILLED, user, context.invite)
 
     def _answer(self, user: int, frame: messages.AnswerJoin) -> events.Event:
         self._need(user, self.permissions.add)
         if frame.user not in self.requests:
             raise codes.Refused(codes.NOT_ALLOWED)
         if not frame.accept:
-            return events.JoinRefused(0, 0, 0, 0, 0, frame.user)
+            return events.JoinRefused(*events.UNFILLED, frame.user)
         self._need_room(1)
-        return events.MemberJoined(0, 0, 0, 0, 0, frame.user, self.requests[frame.user])
+        return events.MemberJoined(*events.UNFILLED, frame.user, self.requests[frame.user])
 
     # --- what events do -------------------------------------------------------------------------------------------------
 

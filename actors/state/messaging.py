@@ -122,7 +122,7 @@ class Messaging(log.Log):
             self.check_timer(command.user, now, context)
             if frame.seconds == self.timer:
                 raise codes.Refused(codes.NOTHING_CHANGED)
-            return log.Proposal(events.TimerChanged(0, 0, 0, 0, 0, frame.seconds))
+            return log.Proposal(events.TimerChanged(*events.UNFILLED, frame.seconds))
         return self.propose_other(command, now, context)
 
     def _check_member(self, user: int) -> None:
@@ -135,7 +135,7 @@ class Messaging(log.Log):
         if frame.reply_to > self.head:
             raise codes.Refused(codes.NOT_ALLOWED, "reply_to: no such message")
         mentions = self._mentioned(command)
-        event = events.Message(0, 0, 0, 0, 0, frame.body, frame.reply_to, 0, 0, frame.flags & _CLIENT_FLAGS | added)
+        event = events.Message(*events.UNFILLED, frame.body, frame.reply_to, 0, 0, frame.flags & _CLIENT_FLAGS | added)
         return log.Proposal(event, mentions=mentions, expires_after=self.timer * 1000)
 
     def _mentioned(self, command: log.Command) -> Sequence[int]:
@@ -150,7 +150,7 @@ class Messaging(log.Log):
         added = self.check_send(command.user, now, context)
         assert command.copied is not None
         flags = frame.flags & _CLIENT_FLAGS | added
-        event = events.Message(0, 0, 0, 0, 0, command.copied.body, 0, command.copied.hops, 0, flags)
+        event = events.Message(*events.UNFILLED, command.copied.body, 0, command.copied.hops, 0, flags)
         return log.Proposal(event, expires_after=self.timer * 1000)
 
     def _touch(
@@ -196,7 +196,7 @@ class Messaging(log.Log):
         edits = (*target.fold.edits, self.head + 1)
         fold = msgspec.structs.replace(target.fold, body=frame.body, edited_at=now, edits=edits, changed=self.head + 1)
         changed = log.Target(target.seq, message, fold)
-        event = events.Edited(0, 0, 0, 0, 0, target.seq, frame.body)
+        event = events.Edited(*events.UNFILLED, target.seq, frame.body)
         return log.Proposal(event, changed, expires_at=message.expires_at)
 
     def _delete(self, command: log.Command, target: log.Target) -> log.Proposal:
@@ -204,7 +204,7 @@ class Messaging(log.Log):
             raise codes.Refused(codes.NOT_ALLOWED)
         fold = events.Fold(edits=target.fold.edits, deleted=True, changed=self.head + 1)
         changed = log.Target(target.seq, target.event, fold)
-        return log.Proposal(events.Deleted(0, 0, 0, 0, 0, target.seq), changed, erase=(target.seq, *target.fold.edits))
+        return log.Proposal(events.Deleted(*events.UNFILLED, target.seq), changed, erase=(target.seq, *target.fold.edits))
 
     def _react(self, command: log.Command, frame: messages.React, target: log.Target) -> log.Proposal:
         reactions = dict(target.fold.reactions)
@@ -218,7 +218,7 @@ class Messaging(log.Log):
             del reactions[command.user]
         fold = msgspec.structs.replace(target.fold, reactions=reactions, changed=self.head + 1)
         changed = log.Target(target.seq, target.event, fold)
-        return log.Proposal(events.Reacted(0, 0, 0, 0, 0, target.seq, frame.emoji), changed)
+        return log.Proposal(events.Reacted(*events.UNFILLED, target.seq, frame.emoji), changed)
 
     def check_ephemeral(self, command: log.Command, now: int, context: Any) -> None:
         """codes.Refused unless the sender may send a message that is not stored."""

@@ -249,7 +249,7 @@ async def test_a_device_that_comes_in_is_announced_once_however_often_its_line_i
 
 async def test_the_other_devices_hear_of_one_that_the_server_logged_out(world: World) -> None:
     phone, laptop = await world.known(ASHA), await world.known(ASHA)
-    event = events.DeviceRevoked(0, 0, 0, 0, 0, laptop.device)
+    event = events.DeviceRevoked(*events.UNFILLED, laptop.device)
     world.directory.tell_committed(MINE, log.Command(ASHA, 0, event, 0))
     await world.until(lambda: laptop.closed)
     await world.quiet()

@@ -202,7 +202,7 @@ async def test_the_servers_own_commands_are_never_turned_away_for_being_many(wor
     stream = ids.account_stream(ASHA)
     for number in range(1, 201):
         group = ids.group_stream(5, number)
-        world.directory.tell_committed(stream, log.Command(ASHA, 0, events.Joined(0, 0, 0, 0, 0, group, 1), 0))
+        world.directory.tell_committed(stream, log.Command(ASHA, 0, events.Joined(*events.UNFILLED, group, 1), 0))
     await world.until(lambda: user.waiting)
     user.open()
     await world.until(lambda: len(world.actor(stream).state.groups) == 200)
@@ -232,7 +232,7 @@ async def test_what_the_server_itself_has_to_tell_waits_for_a_store_that_is_away
     await world.sleep()
     assert world.directory.awake(account) is None
     world.store.away = True
-    world.directory.tell_committed(account, log.Command(BEN, 0, events.TurnedDown(0, 0, 0, 0, 0, S), 0))
+    world.directory.tell_committed(account, log.Command(BEN, 0, events.TurnedDown(*events.UNFILLED, S), 0))
     await world.advance(LOAD_AGAIN_S)
     world.store.away = False
     await world.advance(LOAD_AGAIN_S)

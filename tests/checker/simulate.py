@@ -189,7 +189,7 @@ class Simulation:
 
     def event(self, device: int, stream: bytes, frame: messages.ClientFrame) -> events.AnyEvent | None:
         state, user = self.states[stream], DEVICES[device]
-        head = (0, 0, 0, 0, 0)
+        head = events.UNFILLED
         if isinstance(frame, messages.CreateGroup):
             return events.GroupCreated(*head, frame.title, "", "", frame.members)
         if stream == GROUP and user not in state.roles:

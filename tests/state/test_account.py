@@ -62,11 +62,11 @@ def chosen(pinned: bool = False, muted_until: int = 0, archived: bool = False) -
 
 
 def joined(seq: int, stream: bytes = KIN) -> events.Joined:
-    return events.Joined(0, 0, 0, 0, 0, stream, seq)
+    return events.Joined(*events.UNFILLED, stream, seq)
 
 
 def parted(seq: int, stream: bytes = KIN) -> events.Parted:
-    return events.Parted(0, 0, 0, 0, 0, stream, seq)
+    return events.Parted(*events.UNFILLED, stream, seq)
 
 
 def test_nobody_else_commands_an_account() -> None:
@@ -296,10 +296,10 @@ def test_a_notice_told_again_is_known_and_an_older_one_is_too() -> None:
 @pytest.mark.parametrize(
     "event",
     [
-        events.DeviceAdded(0, 0, 0, 0, 0, 12, "tablet"),
-        events.OwnRead(0, 0, 0, 0, 0, WITH_BEN, 5),
-        events.PasswordChanged(0, 0, 0, 0, 0, True),
-        events.DeviceRevoked(0, 0, 0, 0, 0, 12),
+        events.DeviceAdded(*events.UNFILLED, 12, "tablet"),
+        events.OwnRead(*events.UNFILLED, WITH_BEN, 5),
+        events.PasswordChanged(*events.UNFILLED, True),
+        events.DeviceRevoked(*events.UNFILLED, 12),
     ],
     ids=lambda event: type(event).__name__,
 )

@@ -534,6 +534,6 @@ def test_the_server_itself_can_have_a_user_leave() -> None:
     assert (accepted.event.successor, accepted.event.counter) == (ADMIN, 0)
 
 
-@pytest.mark.parametrize("frame", [events.Unbanned(0, 0, 0, 0, 0, 9), events.MemberLeft(0, 0, 0, 0, 0)], ids=repr)
+@pytest.mark.parametrize("frame", [events.Unbanned(*events.UNFILLED, 9), events.MemberLeft(*events.UNFILLED)], ids=repr)
 def test_a_group_takes_no_ready_made_events(frame: Any) -> None:
     assert made().refused(OWNER, frame, device=0) is codes.NOT_ALLOWED

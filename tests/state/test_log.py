@@ -33,9 +33,9 @@ class Tally(log.Log):
         if context:
             raise codes.Refused(codes.NOT_ALLOWED)
         if isinstance(command.frame, messages.SetTimer):
-            return log.Proposal(events.TimerChanged(0, 0, 0, 0, 0, command.frame.seconds))
+            return log.Proposal(events.TimerChanged(*events.UNFILLED, command.frame.seconds))
         assert isinstance(command.frame, messages.Send)
-        return log.Proposal(events.Message(0, 0, 0, 0, 0, command.frame.body))
+        return log.Proposal(events.Message(*events.UNFILLED, command.frame.body))
 
     def applied(self, seq: int, event: events.Event) -> None:
         self.tally[event.sender] = self.tally.get(event.sender, 0) + 1

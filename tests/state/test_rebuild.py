@@ -118,8 +118,8 @@ ACCOUNT = st.one_of(
     st.builds(lambda stream, words: messages.SetDraft(0, 0, stream, words), STREAMS, st.sampled_from(["", "a"])),
     st.builds(lambda stream, seq, star, pin: messages.Keep(0, 0, stream, seq, star, pin), STREAMS, SEQS, BOTH, BOTH),
     st.builds(lambda stream, seqs: messages.Hide(0, 0, stream, tuple(seqs)), STREAMS, st.lists(SEQS, min_size=1, max_size=3)),
-    st.builds(lambda stream, seq: events.Joined(0, 0, 0, 0, 0, stream, seq), GROUPS, SEQS),
-    st.builds(lambda stream, seq: events.Parted(0, 0, 0, 0, 0, stream, seq), GROUPS, SEQS),
+    st.builds(lambda stream, seq: events.Joined(*events.UNFILLED, stream, seq), GROUPS, SEQS),
+    st.builds(lambda stream, seq: events.Parted(*events.UNFILLED, stream, seq), GROUPS, SEQS),
 )
 
 
