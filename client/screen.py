@@ -83,12 +83,14 @@ class Screen:
         right = Window(FormattedTextControl(self._messages), wrap_lines=False)
         unseen = ConditionalProcessor(PasswordProcessor(), Condition(lambda: self._chat.question is not None))
         control = BufferControl(self._input, input_processors=[unseen, BeforeInput(self._prompt)])
+        # Scrolled from the beginning each time: it would stay where a long line was, and hide the prompt of the next one.
+        line = Window(control, height=1, wrap_lines=False, get_horizontal_scroll=lambda _: 0)
         return HSplit(
             [
                 Window(FormattedTextControl(self._header), height=1, style="class:header"),
                 VSplit([left, Window(width=1, char="│", style="class:dim"), right]),
                 Window(FormattedTextControl(self._status), height=1, style="class:status"),
-                Window(control, height=1, wrap_lines=False),
+                line,
             ]
         )
 

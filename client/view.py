@@ -109,12 +109,13 @@ class View:
 
     def conversations(self) -> list[Stream]:
         """Those on the list: pinned ones first, then by the newest event."""
-        shown = [
-            found
-            for found in self.state.streams.values()
-            if found.stream == self.selected or (found.listed and (found.settings.archived == self.archived or found.unread))
-        ]
+        shown = [found for found in self.state.streams.values() if self._is_shown(found)]
         return sorted(shown, key=lambda found: (not found.settings.pinned, -found.time, found.stream))
+
+    def _is_shown(self, found: Stream) -> bool:
+        if found.stream == self.selected or self.unsent.get(found.stream):
+            return True
+        return found.listed and (found.settings.archived == self.archived or found.unread > 0)
 
     def move(self, step: int) -> bytes:
         """The stream `step` places below the selected one, going round; b"" if there is none."""
@@ -276,7 +277,7 @@ class View:
             return self.connection
         wait = self.again_at - now
         when = f"again in {wait:.0f} s" if wait >= 0.5 else "trying again"
-        reason = wording.one_line(self.reason)
+        reason = wording.one_line(self.reason).partition(";")[0]  # what follows is for programs
         if cell_len(reason) > REASON_COLUMNS:
             reason = set_cell_size(reason, REASON_COLUMNS - 1) + "…"
         return f"offline, {when} ({reason})"

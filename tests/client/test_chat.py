@@ -289,8 +289,8 @@ class Paper(io.StringIO):
     def flush(self) -> None:
         self._written.set()
 
-    async def shows(self, text: str) -> None:
-        while text not in self.getvalue():
+    async def shows(self, text: str, begin: int = 0) -> None:
+        while text not in self.getvalue()[begin:]:
             self._written.clear()
             await self._written.wait()
 
@@ -330,6 +330,22 @@ async def test_what_was_typed_stays_with_its_conversation(desks: list[Desk]) -> 
         assert asha.chat.view.unsent.get(with_ben, "") == ""
         keys.send_text(" only\r")
         await asha.sees("you: for ben's eyes only ✓")
+        keys.send_text("\x04")
+        await running
+
+
+async def test_the_prompt_is_there_again_after_a_long_line(desks: list[Desk]) -> None:
+    asha, _, _ = desks
+    drawn = Paper()
+    with create_pipe_input() as keys:
+        screen = Screen(asha.chat, keys, Vt100_Output(drawn, lambda: Size(rows=24, columns=80), term="dumb"))
+        asha.watch()
+        running = asyncio.create_task(screen.run())
+        keys.send_text("x" * 300 + "END")
+        await drawn.shows("END")
+        before = len(drawn.getvalue())
+        keys.send_text("\r")
+        await drawn.shows(">", before)
         keys.send_text("\x04")
         await running
 

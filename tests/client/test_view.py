@@ -165,17 +165,30 @@ def test_a_group_that_one_left_keeps_its_title(world: World) -> None:
 
 
 def test_the_time_to_the_next_try_counts_down_before_the_reason(world: World) -> None:
-    world.view.connection, world.view.reason, world.view.again_at = "offline", "no server\nlistens there" + "!" * 100, 50.0
+    world.view.connection, world.view.reason, world.view.again_at = (
+        "offline",
+        "no server\nlistens there" + "!" * 100 + "; x",
+        50.0,
+    )
     assert world.view.connection_line(47.0).startswith("offline, again in 3 s (no server listens there!")
     assert world.view.connection_line(49.0).startswith("offline, again in 1 s")
     assert world.view.connection_line(50.1).startswith("offline, trying again")
     assert cell_len(world.view.connection_line(47.0)) < 90
+    world.view.reason = codes.RESTART.text
+    assert world.view.connection_line(49.9) == "offline, trying again (The server is restarting)"
 
 
 def test_what_was_typed_and_not_sent_has_a_sign_in_the_list(world: World) -> None:
     world.says("hi", by=ME)
     world.view.unsent[DIRECT] = "half a th"
     assert "✎" in plain(world.view.list_lines(24, 5)[0])
+
+
+def test_a_conversation_with_nothing_but_what_was_typed_is_on_the_list(world: World) -> None:
+    world.says("hi")
+    world.view.state.stream(NOTE)
+    world.view.unsent[NOTE] = "half a th"
+    assert [found.stream for found in world.view.conversations()] == [DIRECT, NOTE]
 
 
 @given(st.text(st.characters(exclude_categories=["Cs", "Zs", "Zl", "Zp", "Cc"]), min_size=1, max_size=100), st.integers(6, 40))
