@@ -34,6 +34,12 @@ SECRET_BYTES = 32
 RESERVED_FILES = 256
 """Files that are not connections: database and its readers, log, listeners, key files, links, a margin."""
 
+MOST_PER_S = 1_000_000
+"""Of any rate: more than a node can do, so that a rate says the same as none."""
+
+YEAR_S = 366 * 86_400
+"""The longest of the windows, in seconds; what multiplies it stays far below 2**53."""
+
 KIB = 1024
 MIB = 1024 * KIB
 
@@ -132,6 +138,7 @@ class Limits:
         "New connections a second from one address; bursts of ten times as many.",
         "1/second",
         at_least=0.1,
+        at_most=MOST_PER_S,
     )
     frame_bytes: int = setting(
         64 * KIB, "A whole WebSocket message, fragments joined.", "bytes", at_least=32 * KIB, at_most=64 * KIB
@@ -144,16 +151,17 @@ class Limits:
         at_most=64 * MIB,
     )
     connection_commands_s: float = setting(
-        200.0, "Commands a second on one connection, and as many at once.", "1/second", at_least=0.1
+        200.0, "Commands a second on one connection, and as many at once.", "1/second", at_least=0.1, at_most=MOST_PER_S
     )
     account_commands_s: float = setting(
         400.0,
         "Commands a second of one account, all devices; bursts of four times as many.",
         "1/second",
         at_least=0.1,
+        at_most=MOST_PER_S,
     )
     address_commands_s: float = setting(
-        5000.0, "Commands a second from one address, and as many at once.", "1/second", at_least=0.1
+        5000.0, "Commands a second from one address, and as many at once.", "1/second", at_least=0.1, at_most=MOST_PER_S
     )
     hello_timeout_s: float = setting(
         10.0,
@@ -181,6 +189,7 @@ class Limits:
         "How long after sending a message may be edited; later, others have built on it.",
         "seconds",
         at_least=0,
+        at_most=YEAR_S,
     )
 
 
@@ -215,8 +224,8 @@ class Auth:
 
     secret: str = setting(
         DEFAULT_SECRET,
-        "32 random bytes in hexadecimal, from which the node derives its keys. With another one, tokens and"
-        " the memory of repeated commands are void: keep it with the backups.",
+        "32 random bytes in hexadecimal, from which the node derives its keys. With another one, invitations, invite links of"
+        " groups and the memory of repeated commands are void: keep it with the backups. Log-ins stay (revoke ends them).",
         secret=True,
     )
     registration: str = setting(
@@ -240,6 +249,7 @@ class Auth:
         "Hashes that wait; beyond, the answer is *busy*: at 25 ms each the last waits 1.6 s.",
         "hashes",
         at_least=1,
+        at_most=10_000,
     )
     attempts: int = setting(
         10,
@@ -247,18 +257,20 @@ class Auth:
         " which would let anybody lock its owner out.",
         "attempts",
         at_least=1,
+        at_most=1_000_000,
     )
     attempts_per_address: int = setting(
-        100, "Failed log-ins from one address within attempts_window_s.", "attempts", at_least=1
+        100, "Failed log-ins from one address within attempts_window_s.", "attempts", at_least=1, at_most=1_000_000
     )
-    attempts_window_s: int = setting(300, "The time in which failed attempts count.", "seconds", at_least=1)
+    attempts_window_s: int = setting(300, "The time in which failed attempts count.", "seconds", at_least=1, at_most=YEAR_S)
     token_rotation_days: int = setting(
         30,
         "Age at which a device's token is replaced; the old one works until the new one is used.",
         "days",
         at_least=1,
+        at_most=36500,
     )
-    reset_code_minutes: int = setting(60, "How long a code for a new password holds.", "minutes", at_least=1)
+    reset_code_minutes: int = setting(60, "How long a code for a new password holds.", "minutes", at_least=1, at_most=527_040)
     jwt: tuple[JwtIssuer, ...] = setting(
         (), "Issuers whose tokens are accepted: [[auth.jwt]] tables of issuer, audience, algorithm and key."
     )
@@ -376,9 +388,12 @@ def _contradictions(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
         yield ("internal.port", "listener.port"), "the public and the internal port must differ"
     for network in listener.behind_proxy:
         try:
-            ipaddress.ip_network(network)
+            everybody = ipaddress.ip_network(network).prefixlen == 0
         except ValueError as error:
             yield ("listener.behind_proxy",), f"{error}; a network is written as 10.0.0.0/8 or 192.0.2.7"
+            continue
+        if everybody:
+            yield ("listener.behind_proxy",), f"{network} is everybody, who could then claim any address; name the proxies"
     for origin in listener.origins:
         scheme, separator, rest = origin.partition("://")
         if scheme not in ("http", "https") or not separator or not rest or "/" in rest:
@@ -419,22 +434,20 @@ def _contradictions_of_auth(auth: Auth) -> Iterator[tuple[tuple[str, ...], str]]
 def check(config: Config) -> list[str]:
     """The reasons why a node with this configuration must not start; empty when it may.
 
-    A listener that others reach needs TLS, its own or a named proxy's, and a secret of its own. The internal
-    port has no passwords and stays on loopback or a private address.
+    A listener that others reach needs TLS, its own or a named proxy's, and a secret of its own; one behind a proxy is
+    reached by others wherever it listens. The internal port has no passwords and stays on loopback or a private address.
     """
     place = str(config.source or "configuration")
     reasons = []
-    if not _is_loopback(config.listener.host):
-        if config.listener.tls_certificate is None and not config.listener.behind_proxy:
-            reasons.append(
-                f"{place}: listener.host: other machines reach {config.listener.host}, and passwords would"
-                " travel in the clear; set listener.tls_certificate and listener.tls_key, or name the proxy"
-                " that ends TLS in listener.behind_proxy"
-            )
-        if config.auth.secret == DEFAULT_SECRET:
-            reasons.append(
-                f"{place}: auth.secret: is the one that everybody knows; set {SECRET_BYTES} random bytes in hexadecimal"
-            )
+    exposed = not _is_loopback(config.listener.host)
+    if exposed and config.listener.tls_certificate is None and not config.listener.behind_proxy:
+        reasons.append(
+            f"{place}: listener.host: other machines reach {config.listener.host}, and passwords would"
+            " travel in the clear; set listener.tls_certificate and listener.tls_key, or name the proxy"
+            " that ends TLS in listener.behind_proxy"
+        )
+    if (exposed or config.listener.behind_proxy) and config.auth.secret == DEFAULT_SECRET:
+        reasons.append(f"{place}: auth.secret: is the one that everybody knows; set {SECRET_BYTES} random bytes in hexadecimal")
     if not _is_private(config.internal.host):
         reasons.append(
             f"{place}: internal.host: {config.internal.host} may be reached by anybody, and this port has no"

@@ -159,6 +159,8 @@ def test_a_file_that_is_missing_or_not_text_is_refused_by_name(tmp_path: Path) -
         ({"listener.tls_key": "a.pem"}, "--set: listener.tls_key: a certificate and its key come together"),
         ({"internal.port": "8470"}, "--set: internal.port: the public and the internal port must differ"),
         ({"listener.behind_proxy": "proxy.example"}, "--set: listener.behind_proxy: 'proxy.example'"),
+        ({"listener.behind_proxy": "10.0.0.1,0.0.0.0/0"}, "--set: listener.behind_proxy: 0.0.0.0/0 is everybody"),
+        ({"listener.behind_proxy": "::/0"}, "--set: listener.behind_proxy: ::/0 is everybody"),
         ({"listener.origins": "example.org"}, "--set: listener.origins: 'example.org' is no origin"),
         ({"listener.origins": "https://example.org/chat"}, "--set: listener.origins: "),
         ({"limits.outbox_bytes": "20000"}, "--set: limits.outbox_bytes: the outbox must hold at least one whole frame"),
@@ -259,6 +261,20 @@ def test_a_listener_that_others_reach_needs_tls_and_a_secret_of_its_own(host: st
     assert len(checked(listener__host=host, auth__secret=SECRET)) == 1
     assert checked(listener__host=host, auth__secret=SECRET, **tls) == []
     assert checked(listener__host=host, auth__secret=SECRET, listener__behind_proxy="10.0.0.1") == []
+
+
+def test_behind_a_proxy_the_secret_must_be_ones_own_wherever_the_node_listens() -> None:
+    assert [reason.split(": ")[1] for reason in checked(listener__behind_proxy="127.0.0.1")] == ["auth.secret"]
+    assert checked(listener__behind_proxy="127.0.0.1", auth__secret=SECRET) == []
+
+
+@pytest.mark.parametrize("each", [each for each in ALL if each.kind in (int, float)], ids=lambda each: each.key)
+def test_every_number_has_bounds_that_no_reckoning_overflows(each: settings.Setting) -> None:
+    """Days are reckoned in ms, and times stay below 2**53 with today's 2**41 on top."""
+    assert each.at_least is not None
+    assert each.at_most is not None
+    ms = {"seconds": 1000, "minutes": 60_000, "days": 86_400_000}.get(each.unit, 1)
+    assert each.at_most * ms < 2**52
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "8.8.8.8", "", "metrics.example.org"])
