@@ -55,8 +55,8 @@ examples:
   server.py --folder /srv/kith check-config
   server.py user add asha                          asks for a password; with a pipe, its first line is the password
   server.py invite --uses 5 --days 7
-  server.py backup /backups/kith-monday.db
-  server.py restore /backups/kith-monday.db /srv/kith-new
+  server.py backup /var/backups/kith/monday.db
+  server.py restore /var/backups/kith/monday.db /srv/kith-new
 """
 
 Command = Callable[[argparse.Namespace], int]
