@@ -22,6 +22,9 @@ GROUPS = b"g"
 #: Parts: the label of one contact, UTF-8, where it has one; the contact's id follows (7 bytes, big-endian). Nobody decides by
 #: them, so they are not part of the facts, which are written anew with each change and held for everybody of interest.
 LABEL_PREFIX = b"l"
+#: Parts: the seq of the event that set the draft of one conversation (7 bytes, big-endian), where there is one; its stream id
+#: follows. The text goes out of that event when another takes its place: what was never sent is nobody's to keep.
+DRAFT_PREFIX = b"d"
 #: Part: the devices that this stream told of, and not of their end.
 DEVICES = b"e"
 #: Parts: `protocol.messages.Settings` of one conversation; its stream id follows.
@@ -57,7 +60,7 @@ class Account(log.Log):
     """`facts` is what others' decisions need; `settings` the own view of conversations; `groups` those one is in; `devices`
     those that the user's other devices know of."""
 
-    __slots__ = ("devices", "facts", "groups", "settings", "settings_bytes", "user")
+    __slots__ = ("devices", "drafts", "facts", "groups", "settings", "settings_bytes", "user")
 
     def __init__(self, stream: bytes, limits: rules.Rules, user: int, name: str) -> None:
         super().__init__(stream, limits)
@@ -67,6 +70,7 @@ class Account(log.Log):
         self.devices: frozenset[int] = frozenset()
         self.settings: dict[bytes, Settings] = {}
         self.settings_bytes = 0
+        self.drafts: dict[bytes, int] = {}
 
     def propose(self, command: log.Command, now: int, target: log.Target | None, context: object) -> log.Proposal:
         frame = command.frame
@@ -74,7 +78,8 @@ class Account(log.Log):
             return log.Proposal(self._noticed(frame))
         if command.user != self.user:
             raise codes.Refused(codes.NOT_ALLOWED)
-        return log.Proposal(self._event(frame))
+        erase = (self.drafts[frame.stream],) if isinstance(frame, messages.SetDraft) and frame.stream in self.drafts else ()
+        return log.Proposal(self._event(frame), erase=erase)
 
     def _noticed(self, event: events.Event) -> events.Event:
         """What the server itself has to tell. NOTHING_CHANGED: this account has heard of it."""
@@ -208,6 +213,11 @@ class Account(log.Log):
                 self.devices -= {event.revoked}
             case events.PasswordChanged() if event.revoked:
                 self.devices &= {event.device}
+            case events.DraftSet():
+                self.drafts.pop(event.stream, None)
+                if event.text:
+                    self.drafts[event.stream] = seq
+                self._change(event.stream, draft=event.text, draft_reply_to=event.reply_to)
             case _:
                 self._set(event)
 
@@ -227,8 +237,6 @@ class Account(log.Log):
                     hidden=tuple(seq for seq in view.hidden if seq > upto),
                     kept={seq: marks for seq, marks in view.kept.items() if seq > upto},
                 )
-            case events.DraftSet():
-                self._change(event.stream, draft=event.text, draft_reply_to=event.reply_to)
             case events.Kept():
                 kept = {seq: marks for seq, marks in self.view(event.stream).kept.items() if seq != event.seq}
                 if event.starred or event.pinned:
@@ -261,11 +269,18 @@ class Account(log.Log):
                 return [(GROUPS, _encoder.encode(self.groups))]
             case events.DeviceAdded() | events.DeviceRevoked() | events.PasswordChanged():
                 return [(DEVICES, _encoder.encode(sorted(self.devices)))]
-            case events.ConversationSet() | events.Cleared() | events.DraftSet() | events.Kept() | events.Hidden():
-                view = self.settings.get(event.stream)
-                return [(SETTINGS_PREFIX + event.stream, None if view is None else _encoder.encode(view))]
+            case events.DraftSet():
+                seq = self.drafts.get(event.stream)
+                place = None if seq is None else seq.to_bytes(7, "big")
+                return [self._settings_part(event.stream), (DRAFT_PREFIX + event.stream, place)]
+            case events.ConversationSet() | events.Cleared() | events.Kept() | events.Hidden():
+                return [self._settings_part(event.stream)]
             case _:
                 return ()
+
+    def _settings_part(self, stream: bytes) -> tuple[bytes, bytes | None]:
+        view = self.settings.get(stream)
+        return SETTINGS_PREFIX + stream, None if view is None else _encoder.encode(view)
 
     def snapshot_parts(self) -> list[tuple[bytes, bytes | None]]:
         return []
@@ -281,6 +296,9 @@ class Account(log.Log):
             key[len(SETTINGS_PREFIX) :]: _settings_decoder.decode(part)
             for key, part in parts.items()
             if key.startswith(SETTINGS_PREFIX)
+        }
+        self.drafts = {
+            key[len(DRAFT_PREFIX) :]: int.from_bytes(part, "big") for key, part in parts.items() if key.startswith(DRAFT_PREFIX)
         }
         self.settings_bytes = sum(map(_size, self.settings.values()))
 

@@ -269,11 +269,12 @@ class Log:
         accepted.parts.extend(self.changed_parts(event))
         if proposal.mentions:
             accepted.mentions = [(user, seq) for user in proposal.mentions]
+        if proposal.erase:
+            accepted.erase = [records.Erasure(erased, events.redact) for erased in proposal.erase]
         if proposal.target is not None:
             proposal.target.changed = seq
             self.targets[proposal.target.seq] = proposal.target
             accepted.parts.append((records.fold_key(proposal.target.seq), events.encode_fold(proposal.target.fold)))
-            accepted.erase = [records.Erasure(erased, events.redact) for erased in proposal.erase]
         return accepted
 
     def _remember(self, device: int, counter: int, seq: int, digest: int, time: int) -> None:

@@ -370,3 +370,25 @@ def test_a_tail_over_parts_that_are_newer_than_its_snapshot_gives_the_same_state
     rebuilt = make()
     rebuilt.load(records.Loaded(STREAM, len(rows), 0, 1, 1, cut, parts, rows[cut:], []))
     assert own_state(rebuilt) == own_state(state)
+
+
+def test_the_text_of_a_draft_goes_when_another_takes_its_place_or_it_is_removed() -> None:
+    host = mine()
+
+    def texts() -> list[str]:
+        found = [events.decode(row.data) for row in host.disk.rows]
+        return [event.text for event in found if isinstance(event, events.DraftSet)]
+
+    host.do(ME, draft("one"))
+    host.do(ME, draft("elsewhere", KIN))
+    host.do(ME, draft("two"))
+    assert texts() == ["", "elsewhere", "two"]
+    host.crash()
+    host.do(ME, draft("three"))
+    host.do(ME, draft("", KIN))
+    assert texts() == ["", "", "", "three", ""]
+    host.do(ME, draft("anew", KIN))
+    host.do(ME, draft(""))
+    assert texts() == ["", "", "", "", "", "anew", ""]
+    assert host.state.view(KIN).draft == "anew"
+    assert {key for key in host.disk.parts if key.startswith(account.DRAFT_PREFIX)} == {account.DRAFT_PREFIX + KIN}
