@@ -10,7 +10,7 @@ import asyncio
 from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
-from gateway import handshake, limits, proxy, websocket
+from gateway import handshake, limits, proxy, vigil, websocket
 from gateway import hub as hubs
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: Seconds that TLS gets to say goodbye when a connection closes.
 TLS_SHUTDOWN_S = 5.0
 #: Seconds after which one may come back who connected too often.
-_RETRY_S = 10
+RETRY_S = 10
 
 
 class Door(asyncio.Protocol):
@@ -52,10 +52,13 @@ class Door(asyncio.Protocol):
             transport.abort()
             return
         hub.wheel.put(self, self._began + hub.limits.hello_timeout_s)
-        peer = transport.get_extra_info("peername")
-        self._peer = str(peer[0]) if isinstance(peer, tuple) else ""
-        if not hub.proxies or not proxy.is_within(self._peer, hub.proxies):
-            if self._comes_from(self._peer):
+        self._peer = _host(transport)
+        if not proxy.is_within(self._peer, hub.proxies):
+            if hub.proxies and hub.certificate is None and not proxy.is_loopback(self._peer):
+                # TLS ends at the proxies: who comes past them would speak in plain text, over whatever network that is.
+                hub.refused("plain")
+                transport.abort()
+            elif self._comes_from(self._peer):
                 self._secure()
         elif hub.proxy_protocol:
             transport.set_protocol(proxy.HeaderReader(transport, self._introduced, self.connection_lost))
@@ -161,11 +164,11 @@ class Door(asyncio.Protocol):
         head, rest = self._head[:end], self._head[end:]
         hub = self._hub
         if self._address is None:
-            self._peer = proxy.client_of(head, self._peer, hub.proxies)
+            self._peer = forwarded(hub, self._raw or self._transport, head) or self._peer
             self._address = hub.addresses.arrive(self._peer, hub.clock())
             if self._address is None:
                 text = "Too many connections from this address."
-                self._refuse("address", handshake.refusal(HTTPStatus.TOO_MANY_REQUESTS, text, _RETRY_S))
+                self._refuse("address", handshake.refusal(HTTPStatus.TOO_MANY_REQUESTS, text, RETRY_S))
                 return
         if handshake.asks_upgrade(head):
             answer = handshake.answer(head, hub.listener.origins)
@@ -176,7 +179,7 @@ class Door(asyncio.Protocol):
             upgrade(hub, self._transport, self._raw or self._transport, answer, rest, self._peer, self._address, self._began)
         elif hub.is_full:
             text = "The server is full."
-            self._refuse("full", handshake.refusal(HTTPStatus.SERVICE_UNAVAILABLE, text, _RETRY_S))
+            self._refuse("full", handshake.refusal(HTTPStatus.SERVICE_UNAVAILABLE, text, RETRY_S))
         else:
             self._done()
             assert hub.site is not None
@@ -187,8 +190,14 @@ class Door(asyncio.Protocol):
         self._hub.refused(reason)
         self._is_over = True
         self._head = b""
-        self._transport.write(answer.wire)
-        self._transport.close()
+        transport = self._transport
+        transport.write(answer.wire)
+        if transport.can_write_eof():
+            # More may be on its way that is not read; closing on it would reset TCP and take the answer with it.
+            transport.write_eof()
+            self._hub.wheel.put(self, self._hub.clock() + vigil.CLOSE_GRACE_S)
+        else:
+            transport.close()
 
     def _done(self) -> None:
         """Somebody else has the connection now."""
@@ -214,14 +223,29 @@ class Door(asyncio.Protocol):
         self._address = None
 
     def due(self, _now: float) -> None:
-        """The deadline."""
-        self._hub.refused("timeout")
+        """The deadline, or the end of the grace that follows a refusal."""
+        if not self._is_over:
+            self._hub.refused("timeout")
         self.give_up()
 
     def give_up(self) -> None:
         """Cut it off."""
         if self._raw is not None:
             self._raw.abort()
+
+
+def _host(transport: asyncio.Transport) -> str:
+    """Where TCP comes from."""
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, tuple) else ""
+
+
+def forwarded(hub: hubs.Hub, raw: asyncio.Transport, head: bytes) -> str | None:
+    """The client's address by the X-Forwarded-For of a request's head; None where nobody is believed about that."""
+    peer = _host(raw)
+    if hub.proxy_protocol or not proxy.is_within(peer, hub.proxies):
+        return None
+    return proxy.client_of(head, peer, hub.proxies)
 
 
 def upgrade(
@@ -238,7 +262,9 @@ def upgrade(
     socket = websocket.Socket(hub, transport, raw, peer, address, began)
     transport.set_protocol(socket)
     transport.write(answer.wire)
-    if hub.is_full:
+    if hub.is_stopping:
+        socket.turn_away_stopping()
+    elif hub.is_full:
         socket.turn_away_full()
     elif rest:
         socket.data_received(rest)

@@ -50,6 +50,10 @@ class Entering(intake.Intake):
         self._hub.refused("full")
         self.shut_out(codes.FULL, self._full_hint())
 
+    def turn_away_stopping(self) -> None:
+        """The node is about to stop: nobody is let in any more."""
+        self.shut_out(codes.RESTART, self._full_hint())
+
     def _begin_admission(self, effect: Admit) -> None:
         self._hub.counters.frames_in += 1
         self._hold(intake.ADMITTING, on=True)
@@ -83,6 +87,9 @@ class Entering(intake.Intake):
         if self._closing:
             return
         hub = self._hub
+        if hub.is_stopping:
+            self.turn_away_stopping()
+            return
         now = hub.clock()
         held = self._connection.admitted()
         try:

@@ -12,9 +12,9 @@ from math import ceil
 
 #: Addresses without a connection that are remembered, the longest silent forgotten first: 16,384 at 0.3 KB are 5 MB.
 MAX_QUIET_ADDRESSES = 16_384
-#: Part of a burst that is served at once after a refusal and the wait for it: of 200 commands 8, one turn's worth, so that those
-#: who come back in one moment are through in a few milliseconds. Who sends without end gets that much of the rate, and who
-#: waits as told and keeps to the rate from then on is served always.
+#: Part of a burst that is served at once after a refusal and the wait for it: of 200 commands 8, one turn's worth, so that
+#: those who come back in one moment are through in a few milliseconds. Who sends without end gets that much of the rate, and
+#: who waits as told and keeps to the rate from then on is served always.
 FRESH_PART = 0.04
 #: A burst as a multiple of a second's worth, as config.py describes it: for commands, and for new connections of an address.
 #: Commands: what a client has to say after a pause, and no more than can be worked off beside others' without their noticing.

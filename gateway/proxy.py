@@ -37,6 +37,12 @@ def networks(texts: Sequence[str]) -> tuple[Network, ...]:
     return tuple(ipaddress.ip_network(text) for text in texts)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether an address is of this machine alone."""
+    address = _address(host)
+    return address is not None and address.is_loopback
+
+
 def is_within(host: str, trusted: Sequence[Network]) -> bool:
     """Whether an address belongs to one of the networks. What is no address does not."""
     address = _address(host)
@@ -55,13 +61,20 @@ def client_of(head: bytes, peer: str, trusted: Sequence[Network]) -> str:
             hops += (part.strip() for part in value.decode("latin-1").split(","))
     client = peer
     for hop in hops[: -_MAX_HOPS - 1 : -1]:
-        address = _address(hop.strip("[]"))
+        address = _address(_without_port(hop))
         if address is None:
             break  # nobody vouches for what is left of it
         client = str(address)
         if not any(address in network for network in trusted):
             break
     return client
+
+
+def _without_port(hop: str) -> str:
+    """Some proxies add the port: 192.0.2.1:4711, [2001:db8::1]:4711."""
+    if hop.startswith("["):
+        return hop[1:].partition("]")[0]
+    return hop.partition(":")[0] if hop.count(":") == 1 else hop
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -101,6 +101,16 @@ def test_the_client_is_the_rightmost_address_that_is_no_trusted_proxy() -> None:
     assert proxy.client_of(head("X-Forwarded-For: [2001:db9::1]"), "10.0.0.1", TRUSTED) == "2001:db9::1"
 
 
+def test_a_port_that_a_proxy_adds_is_no_part_of_the_address() -> None:
+    for hop, client in (
+        ("192.0.2.1:4711", "192.0.2.1"),
+        ("[2001:db9::1]:4711", "2001:db9::1"),
+        ("2001:db9::1", "2001:db9::1"),
+        ("192.0.2.1:4711, 10.1.1.1:80", "192.0.2.1"),
+    ):
+        assert proxy.client_of(head(f"X-Forwarded-For: {hop}"), "10.0.0.1", TRUSTED) == client
+
+
 def test_without_a_usable_address_it_is_the_nearest_that_somebody_vouches_for() -> None:
     assert proxy.client_of(head(), "10.0.0.1", TRUSTED) == "10.0.0.1"
     assert proxy.client_of(head("X-Forwarded-For: 6.6.6.6, unknown, 10.0.0.7"), "10.0.0.1", TRUSTED) == "10.0.0.7"
@@ -111,3 +121,8 @@ def test_an_ipv4_address_that_came_over_ipv6_is_recognised() -> None:
     assert proxy.is_within("::ffff:10.0.0.1", TRUSTED)
     assert not proxy.is_within("192.0.2.1", TRUSTED)
     assert not proxy.is_within("", TRUSTED)
+
+
+def test_only_this_machines_own_addresses_are_loopback() -> None:
+    assert all(map(proxy.is_loopback, ("127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1")))
+    assert not any(map(proxy.is_loopback, ("192.0.2.1", "::", "", "localhost")))
