@@ -15,6 +15,7 @@ from gateway import flusher, limits, proxy, reader, tls, toll, turns, wheel
 from protocol import connection, messages
 
 if TYPE_CHECKING:
+    from gateway.guests import Guest
     from gateway.http import Site
     from gateway.websocket import Socket
 
@@ -100,6 +101,8 @@ class Hub:
         self.pending: dict[Pending, None] = {}
         #: WebSockets, from the upgrade to the end of TCP.
         self.sockets: set[Socket] = set()
+        #: HTTP connections, for as long as they are that.
+        self.guests: set[Guest] = set()
         self.is_stopping = False
         #: Called when a connection is over.
         self.on_left: Callable[[], None] | None = None

@@ -137,6 +137,8 @@ class Gateway:
                 pending.give_up()
         for socket in hub.sockets:
             socket.pause()
+        for guest in hub.guests:
+            guest.pause()
 
     def cut(self) -> None:
         """End every WebSocket at once, with what is queued for it."""
@@ -159,6 +161,8 @@ class Gateway:
                 await asyncio.sleep(0)
         await self._drained(timeout_s)
         self.cut()
+        for guest in list(hub.guests):
+            guest.abort()
         await self._close_pages()
         if self._beat_timer is not None:
             self._beat_timer.cancel()

@@ -34,6 +34,15 @@ class Tariff:
     address: limits.Rate
 
 
+def charge(address: limits.Address, tariff: Tariff, now: float) -> bool:
+    """Have an address alone pay for one: for a request over HTTP. False: it goes beyond the rate, and nothing is paid."""
+    owed = tariff.address.after(address.commands, now)
+    if owed - now > tariff.address.burst_s:
+        return False
+    address.commands = owed
+    return True
+
+
 class Payer:
     """Times are seconds of one monotonic clock."""
 

@@ -64,6 +64,11 @@ class Backlog:
         self._raw = self._raw[self._at :] + raw
         self._at = 0
 
+    def rest(self) -> bytes:
+        """What is not taken apart, all of it."""
+        begin, self._at = self._at, len(self._raw)
+        return self._raw[begin:]
+
     def slice(self) -> bytes:
         """The next bytes; empty at the end."""
         begin = self._at

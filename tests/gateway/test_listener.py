@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import ssl
 import struct
@@ -20,7 +21,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import BINARY, Frame
 
 from auth.identity import Admission
-from gateway import hub, limits, proxy
+from gateway import door, guests, hub, limits, proxy, vigil
+from gateway import http as http_
 from protocol import codec, codes, messages
 from tests.gateway import world
 
@@ -130,6 +132,75 @@ async def test_a_head_that_never_ends_and_a_connection_that_says_nothing_are_cut
         assert node.counters.connections_refused["timeout"] == 2
 
 
+async def pipelined(node: world.World, requests: bytes) -> bytes:
+    """All that is answered to bytes sent at once, until the server closes."""
+    source, sink = await asyncio.open_connection("127.0.0.1", node.port)
+    sink.write(requests)
+    answers = await source.read()
+    sink.close()
+    return answers
+
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+async def test_a_connection_gets_so_many_pages_and_the_last_one_says_so() -> None:
+    async with world.running() as node:
+        answers = await pipelined(node, GET * 1000)
+        assert answers.count(b"HTTP/1.1 200 ") == guests.MAX_REQUESTS == node.counters.requests["200"]
+        assert answers.lower().count(b"connection: close") == 1
+        await node.settled(lambda: not node.gateway.hub.connections)
+
+
+async def test_pages_are_paid_by_the_address_as_commands_are() -> None:
+    async with world.running(clock=world.Clock(), limit_options={"address_commands_s": 4.0}) as node:
+        assert (await pipelined(node, GET * 4 + GET)).count(b"HTTP/1.1 200 ") == 4
+        assert (await pipelined(node, GET)).startswith(b"HTTP/1.1 429 ")
+        assert node.counters.requests == {"200": 4, "429": 2}
+        assert node.counters.limited == {"address": 2}
+
+
+async def test_what_is_malformed_is_answered_without_a_word_about_the_server_and_without_a_log_entry(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with world.running() as node:
+        answers = await pipelined(node, b"GET / HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n")
+        assert answers.startswith(b"HTTP/1.1 400 ")
+        assert b"server:" not in answers.lower()
+        assert b"aiohttp" not in answers.lower()
+        assert node.counters.requests == {"400": 1}
+        await node.settled(lambda: not node.gateway.hub.connections)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_an_http_connection_lives_only_so_long_whatever_it_does() -> None:
+    clock = world.Clock()
+    async with world.running(clock=clock) as node:
+        source, sink = await asyncio.open_connection("127.0.0.1", node.port)
+        sink.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+        await node.settled(lambda: node.counters.requests)
+        node.pass_time(guests.LIFETIME_S - 2)
+        assert node.gateway.hub.guests
+        node.pass_time(4)
+        await node.settled(lambda: not node.gateway.hub.connections)
+        assert not node.gateway.hub.guests
+        sink.close()
+        with contextlib.suppress(ConnectionResetError):
+            await source.read()
+
+
+async def test_a_long_head_is_told_so_although_more_comes_behind_it() -> None:
+    clock = world.Clock()
+    async with world.running(clock=clock) as node:
+        source, sink = await asyncio.open_connection("127.0.0.1", node.port)
+        sink.write(b"GET /ws HTTP/1.1\r\nX: " + b"A" * 2_000_000)
+        assert (await source.read()).startswith(b"HTTP/1.1 431 ")
+        node.pass_time(vigil.CLOSE_GRACE_S + 1)  # who does not close then is cut
+        await node.settled(lambda: not node.gateway.hub.connections)
+        assert node.counters.connections_refused == {"head": 1}
+        sink.close()
+
+
 # --- origins ----------------------------------------------------------------------------------------------------------
 
 
@@ -170,6 +241,52 @@ async def test_x_forwarded_for_is_believed_of_a_trusted_proxy_alone() -> None:
     ):
         pass
     assert peers.seen == ["192.0.2.1", "127.0.0.1"]
+
+
+async def test_a_connection_that_a_proxy_uses_for_several_clients_counts_for_the_one_who_upgrades_it() -> None:
+    peers = Peers()
+    async with (
+        world.running(admit=peers, listener_options=BEHIND, limit_options={"connections_per_address": 1}) as node,
+        aiohttp.ClientSession(f"http://127.0.0.1:{node.port}") as http,
+    ):
+        addresses = node.gateway.hub.addresses
+
+        async def page(client: str) -> None:
+            async with http.get("/", headers={"X-Forwarded-For": client}) as response:
+                assert response.status == 200
+                await response.read()
+
+        await page("192.0.2.1")
+        headers = {"X-Forwarded-For": "192.0.2.2"}
+        async with http.ws_connect("/ws", protocols=[world.SUBPROTOCOL], headers=headers) as client:
+            await client.send_bytes(world.hello())
+            await client.receive_bytes()
+            assert peers.seen == ["192.0.2.2"]
+            assert [socket._address.key for socket in node.sockets if socket._address] == ["192.0.2.2"]
+            await page("192.0.2.3")
+            with pytest.raises(aiohttp.WSServerHandshakeError) as raised:
+                await http.ws_connect("/ws", protocols=[world.SUBPROTOCOL], headers=headers)
+            assert raised.value.status == 429
+    assert not addresses._used
+
+
+@pytest.mark.parametrize(
+    ("certified", "host", "is_served"), [(False, "192.0.2.9", False), (False, "127.0.0.1", True), (True, "192.0.2.9", True)]
+)
+async def test_who_comes_past_the_proxy_that_ends_tls_is_not_served_in_plain_text(
+    certified: bool, host: str, is_served: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "_host", lambda _transport: host)
+    options = {"behind_proxy": ("198.51.100.0/24",), **(with_tls(tmp_path) if certified else {})}
+    async with world.running(listener_options=options, tls=trusting() if certified else None) as node:
+        if is_served:
+            async with node.client():
+                pass
+        else:
+            source, sink = await asyncio.open_connection("127.0.0.1", node.port)
+            assert await world.was_cut(source)
+            sink.close()
+            assert node.counters.connections_refused == {"plain": 1}
 
 
 def v2(host: bytes) -> bytes:
@@ -458,6 +575,58 @@ async def test_nobody_gets_in_while_the_node_stops() -> None:
         await node.gateway.stop(0, 1.0)
         assert await world.was_cut(source)
         sink.close()
+
+
+async def test_who_is_being_let_in_when_the_node_is_about_to_stop_is_told_to_come_back() -> None:
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    async def admit(hello: messages.Hello, version: int, peer: str) -> Admission:
+        began.set()
+        await go_on.wait()
+        return await world.admit_all(hello, version, peer)
+
+    async with world.running(admit=admit) as node, node.connect() as client:
+        await client.send(world.hello())
+        await began.wait()
+        node.gateway.pause()
+        go_on.set()
+        code, frames = await world.remainder(client)
+        assert code == codes.RESTART.code
+        assert isinstance(frames[-1], messages.GoingAway)
+        assert not node.sessions.told
+
+
+async def test_an_upgrade_that_comes_when_the_node_is_about_to_stop_is_told_to_come_back() -> None:
+    async with world.running() as node, aiohttp.ClientSession(f"http://127.0.0.1:{node.port}") as http:
+        async with http.get("/") as response:
+            await response.read()
+        node.gateway.hub.is_stopping = True
+        async with http.ws_connect("/ws", protocols=[world.SUBPROTOCOL]) as client:
+            await client.receive()
+            assert (await client.receive()).type is aiohttp.WSMsgType.CLOSE
+            assert client.close_code == codes.RESTART.code
+
+
+async def test_http_is_not_read_any_more_when_the_node_is_about_to_stop_and_holds_up_no_stop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_, "SHUTDOWN_S", 1e6)
+    async with world.running() as node:
+        idle_source, idle = await asyncio.open_connection("127.0.0.1", node.port)
+        idle.write(GET)
+        await idle_source.readuntil(b"\r\n\r\n")
+        _, sink = await asyncio.open_connection("127.0.0.1", node.port)
+        sink.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+        await node.settled(lambda: node.counters.requests["405"])
+        node.gateway.pause()
+        idle.write(GET)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert node.counters.requests["200"] == 1
+        await node.gateway.stop(0, 1.0)
+        assert not node.gateway.hub.guests
+        for each in (idle, sink):
+            each.close()
 
 
 def test_who_comes_beyond_the_limit_fits_into_the_files_that_are_kept_free() -> None:

@@ -54,3 +54,10 @@ def test_what_is_taken_on_credit_is_waited_for_and_the_address_pays_it_too() -> 
     assert payer._address.commands == 101.0
     assert payer.pay(TARIFF, 100.0) == toll.CONNECTION
     assert payer.pay(TARIFF, 100.0 + wait_ms / 1000) == ""
+
+
+def test_a_request_over_http_is_paid_by_the_address_that_the_connections_share() -> None:
+    (payer,) = payers(1)
+    assert payer._address is not None
+    assert [toll.charge(payer._address, TARIFF, 100.0) for _ in range(9)] == [True] * 8 + [False]
+    assert payer.pay(TARIFF, 100.0) == toll.ADDRESS

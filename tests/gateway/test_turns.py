@@ -67,3 +67,12 @@ async def test_who_raises_when_its_wait_is_over_is_aborted_alone_and_the_later_o
     queue.wake()
     assert log[-1] == "b resumed"
     queue.stop()
+
+
+def test_what_is_not_taken_apart_of_a_backlog_can_be_had_in_slices_or_at_once() -> None:
+    backlog = turns.Backlog(b"a" * turns.SLICE + b"b" * 10, [])
+    assert backlog.slice() == b"a" * turns.SLICE
+    backlog.add(b"c")
+    assert backlog.rest() == b"b" * 10 + b"c"
+    assert not backlog
+    assert backlog.rest() == backlog.slice() == b""
