@@ -15,10 +15,6 @@ import threading
 
 from storage.sqlite import connection, ledger, writer
 
-#: The log is copied home when it has grown to this many bytes. Larger means fewer copies of a page that changes often; the
-#: whole log is read when a node starts after a crash (0.1 s for this much).
-LOG_BYTES = 32 * 1024 * 1024
-
 #: Commits between two looks at the log's size.
 LOOK_EVERY = 32
 
@@ -30,7 +26,7 @@ class Checkpoints:
 
     def __init__(self, path: pathlib.Path, pen: writer.Writer, loop: asyncio.AbstractEventLoop) -> None:
         self._path = path
-        self._log = path.with_name(path.name + "-wal")
+        self._log = connection.log_of(path)
         self._writer = pen
         self._loop = loop
         self._commits = 0
@@ -47,11 +43,12 @@ class Checkpoints:
     def committed(self) -> None:
         """On the writer's thread, after every commit."""
         self._commits += 1
-        if self._commits % LOOK_EVERY == 0 and not self._wanted and self._size() > LOG_BYTES:
+        if self._commits % LOOK_EVERY == 0 and not self._wanted and self._size() > connection.LOG_BYTES:
             self._wanted = True
             self._work.put(True)
 
     def _size(self) -> int:
+        """Of the log file: above LOG_BYTES only when it is in use up to there (see `connection`)."""
         try:
             return self._log.stat().st_size
         except FileNotFoundError:

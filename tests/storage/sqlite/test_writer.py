@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from protocol import ids
 from storage import errors, records
-from storage.sqlite import connection
+from storage.sqlite import checkpoints, connection
 from storage.sqlite import store as sqlite
 from tests.storage import make
 from tests.storage.make import DIRECT, GROUP, append, event
@@ -205,7 +205,7 @@ async def test_more_streams_than_are_remembered_keep_their_heads(
 
 
 async def test_the_log_does_not_grow_without_end(store: sqlite.SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("storage.sqlite.checkpoints.LOG_BYTES", 200_000)
+    monkeypatch.setattr("storage.sqlite.connection.LOG_BYTES", 200_000)
     monkeypatch.setattr("storage.sqlite.checkpoints.LOOK_EVERY", 1)
     written = 0
     for seq in range(1, 301):
@@ -237,3 +237,42 @@ async def test_a_read_that_is_given_up_disturbs_nobody(store: sqlite.SQLiteStore
     reads[1].cancel()
     found = await asyncio.gather(*reads, return_exceptions=True)
     assert [type(each) for each in found] == [records.Loaded, asyncio.CancelledError, records.Loaded]
+
+
+async def test_a_log_that_has_grown_once_is_copied_only_when_it_is_full_again(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "LOG_BYTES", 2 * 1024 * 1024)
+    copies = 0
+    copy = checkpoints._copy
+
+    def counted(conn: connection.Connection) -> None:
+        nonlocal copies
+        copies += 1
+        copy(conn)
+
+    monkeypatch.setattr(checkpoints, "_copy", counted)
+    store = await sqlite.open_store(tmp_path)
+    head = 0
+
+    async def commit() -> None:
+        nonlocal head
+        head += 1
+        await make.stored(store, append(DIRECT, head, event(b"x" * 500)))
+
+    async def fill() -> int:
+        """Commits until the log has been copied home."""
+        begun = head
+        while not store._checkpoints._wanted:
+            await commit()
+        while store._checkpoints._wanted:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        return head - begun
+
+    first = await fill()
+    assert copies == 2  # the bulk, then the rest
+    assert first > checkpoints.LOOK_EVERY
+    second = await fill()
+    assert copies == 4
+    assert second > first / 2
+    await store.close()
