@@ -20,7 +20,7 @@ RATE_PART = 0.9
 BURST_PART = 0.8
 #: Part of the burst with which a connection begins; the rest gathers. Another program of this device, or its last run, may have
 #: used up what there was: the server serves so much in any case after one refusal, and takes more of them for a flood.
-FRESH_PART = 0.1
+FRESH_PART = 0.04
 #: Part of a token that sums of floating-point numbers may lack.
 ROUNDING = 1e-6
 

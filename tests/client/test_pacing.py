@@ -71,7 +71,7 @@ def test_after_a_refusal_nothing_has_gathered_when_the_wait_is_over() -> None:
 
 def test_what_is_not_a_command_counts_as_well() -> None:
     """The server charges acknowledgements, heartbeats, typing, looking and Hello as it does commands."""
-    server = model.Server(msgspec.structs.replace(model.LIMITS, commands_per_s=10, burst=100))
+    server = model.Server(msgspec.structs.replace(model.LIMITS, commands_per_s=10, burst=250))
     found = core()
     let_in(found, server)
     found.receive(codec.encode(messages.Heartbeat(0)), 0.0)
@@ -81,7 +81,7 @@ def test_what_is_not_a_command_counts_as_well() -> None:
         found.submit(messages.Send(0, 0, STREAM, text_body(str(number))), number)
     kinds = [type(frame) for frame in frames_of(found.outgoing(0.0))]
     assert kinds == [messages.ClientHeartbeat, messages.Typing, messages.Look, *[messages.Send] * 6]
-    assert len(kinds) + 1 == 100 * pacing.FRESH_PART
+    assert len(kinds) + 1 == 250 * pacing.FRESH_PART
 
 
 def test_of_signs_that_wait_only_the_newest_goes_out() -> None:
