@@ -43,6 +43,7 @@ CALLS = (
     "last_seen",
     "forget_devices",
     "trim_changes",
+    "sweep_mentions",
     "probe",
 )
 #: Outcomes of a write that are the store's trouble; the others are answers to the writer (stored, fenced, conflict).

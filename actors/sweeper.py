@@ -35,6 +35,8 @@ FINISH_AT_ONCE = 1024
 RETAIN_EVERY_S = 3600.0
 #: Devices forgotten in one transaction.
 FORGET_AT_ONCE = 256
+#: Mentions swept in one transaction.
+MENTIONS_AT_ONCE = 1024
 DAY_MS = 86_400_000
 
 
@@ -81,6 +83,7 @@ class Sweeper(Actor):
             "finish deletions": (FINISH_EVERY_S, self._finish_deletions),
             "forget devices": (RETAIN_EVERY_S, self._forget_devices),
             "sweep codes": (RETAIN_EVERY_S, self._sweep_codes),
+            "sweep mentions": (RETAIN_EVERY_S, self._sweep_mentions),
             "trim changes": (RETAIN_EVERY_S, self._trim_changes),
         }
 
@@ -134,6 +137,9 @@ class Sweeper(Actor):
         for device in gone:
             self._revoked(device.user, device.id, codes.REVOKED)
         return len(gone) == FORGET_AT_ONCE
+
+    async def _sweep_mentions(self) -> bool:
+        return await self._services.store.sweep_mentions(MENTIONS_AT_ONCE) == MENTIONS_AT_ONCE
 
     async def _finish_deletions(self) -> bool:
         for user in await self._services.store.unfinished_deletions(FINISH_AT_ONCE):

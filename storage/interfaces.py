@@ -96,6 +96,11 @@ class InboxStore(Protocol):
         """The user's direct and group streams in order of stream id, beginning after `after` (b"" for the first page)."""
         ...
 
+    async def sweep_mentions(self, limit: int) -> int:
+        """Forget at most `limit` mentions that their users have read: only those beyond the read mark are counted. Returns how
+        many. (A back end that keeps them elsewise has nothing to do.)"""
+        ...
+
 
 class AccountStore(Protocol):
     """Users, devices, tokens and codes."""

@@ -127,6 +127,15 @@ def _accounts(conn: connection.Connection) -> Iterator[Finding]:
         " (SELECT 1 FROM devices AS d WHERE d.user = t.user AND d.id = t.device)"
     ):
         yield Finding("tokens", f"a token of device {device} of user {user}, which does not exist")
+    for user, device in conn.execute(
+        "SELECT DISTINCT c.user, c.device FROM cursors AS c WHERE NOT EXISTS"
+        " (SELECT 1 FROM devices AS d WHERE d.user = c.user AND d.id = c.device)"
+    ):
+        yield Finding("cursors", f"cursors of device {device} of user {user}, which does not exist")
+    for user, device, sid in conn.execute(
+        "SELECT c.user, c.device, c.sid FROM cursors AS c JOIN streams AS s ON s.sid = c.sid WHERE c.seq > s.head"
+    ):
+        yield Finding("cursors", f"device {device} of user {user} stands beyond the head of stream number {sid}")
     account = records.account_stream
     for (user,) in conn.execute("SELECT id FROM users"):
         if not conn.execute(

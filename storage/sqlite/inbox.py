@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from storage import errors, records
-from storage.sqlite import connection, rows
+from storage.sqlite import connection, ledger, rows
 
 _BEHIND = """
 SELECT s.id, s.head, m.joined, m.removed, c.seq, min(s.head, m.removed) > coalesce(c.seq, m.joined - 1)
@@ -105,3 +105,17 @@ def _last(
             event = rows.events(conn, stream, sid, row[0], row[0], 1)[0]
             return records.Item(event, rows.part(conn, stream, sid, records.fold_key(row[0])))
     return None
+
+
+def read_mentions(conn: connection.Connection, limit: int) -> list[tuple[int, int, int]]:
+    """Mentions (user, sid, seq) that their user has read: no count looks at them again."""
+    return conn.execute(
+        "SELECT n.user, n.sid, n.seq FROM mentions AS n JOIN marks AS m ON m.sid = n.sid AND m.user = n.user"
+        " WHERE n.seq <= m.read LIMIT ?",
+        (limit,),
+    ).fetchall()
+
+
+def drop_mentions(book: ledger.Ledger, read: list[tuple[int, int, int]]) -> None:
+    """Forget these."""
+    book.conn.executemany("DELETE FROM mentions WHERE user = ? AND sid = ? AND seq = ?", read)

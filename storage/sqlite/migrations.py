@@ -151,5 +151,9 @@ CREATE TABLE takings (
 DELETE FROM codes WHERE purpose = 'repeated reset';
 """
 
+_V5 = """
+DELETE FROM cursors WHERE (user, device) NOT IN (SELECT user, id FROM devices);  -- earlier versions kept them for ever
+"""
+
 #: MIGRATIONS[i] takes a database from version i to i + 1.
-MIGRATIONS: tuple[str, ...] = (_V1, _V2, _V3, _V4)
+MIGRATIONS: tuple[str, ...] = (_V1, _V2, _V3, _V4, _V5)

@@ -122,6 +122,12 @@ class SQLiteStore:
     def conversations(self, user: int, after: bytes, limit: int) -> Awaitable[list[records.Summary]]:
         return self._readers.read(inbox.conversations, user, after, limit)
 
+    async def sweep_mentions(self, limit: int) -> int:
+        read = await self._readers.read(inbox.read_mentions, limit)
+        if read:
+            await self._writer.call(lambda book: inbox.drop_mentions(book, read))
+        return len(read)
+
     # --- AccountStore
 
     async def create_user(self, user: records.User) -> records.User:

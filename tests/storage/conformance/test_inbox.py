@@ -170,3 +170,12 @@ async def test_conversations_come_in_pages_in_order_of_their_ids(store: interfac
     while page := await store.conversations(ASHA, seen[-1] if seen else b"", 4):
         seen += [found.stream for found in page]
     assert seen == sorted(streams)
+
+
+async def test_mentions_that_were_read_are_swept_and_no_others(store: interfaces.Store) -> None:
+    writes = [append(DIRECT, 1, *[event()] * 5, members=[member(ASHA, DIRECT)], mentions=[(ASHA, seq) for seq in range(1, 6)])]
+    await make.stored(store, *writes, records.Mark(DIRECT, ASHA, 3, 3))
+    assert await store.sweep_mentions(2) == 2
+    assert await store.sweep_mentions(2) == 1
+    assert await store.sweep_mentions(2) == 0
+    assert [each.mentions for each in await store.conversations(ASHA, b"", 9)] == [2]

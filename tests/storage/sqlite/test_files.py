@@ -212,6 +212,8 @@ async def test_a_damaged_part_is_never_served(data: pathlib.Path) -> None:
         ("DELETE FROM users", "does not exist"),
         ("DELETE FROM devices", "a token of device"),
         ("DELETE FROM memberships WHERE sid = 1", "own account stream"),
+        ("UPDATE cursors SET device = 999", "cursors of device 999"),
+        ("UPDATE cursors SET seq = 999", "beyond the head"),
         ("UPDATE commits SET position = position + 5 WHERE position = 1; UPDATE commits SET count = 1", "do not add up"),
     ],
 )
