@@ -25,7 +25,9 @@ CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     delivery.resolved_one_way,
     owners.one_owner,
     owners.watermarks,
+    owners.marks_kept,
     state.fetched,
+    state.accounts,
     state.inside_intervals,
 )
 

@@ -133,6 +133,16 @@ class View:
     members: tuple[messages.Member, ...] = ()
 
 
+@dataclass(slots=True, frozen=True)
+class Account:
+    """What `user` fetched of the own account when nothing moved: its state, all contacts, and all rows of the list."""
+
+    user: int
+    state: messages.AccountState
+    contacts: tuple[messages.Contact, ...]
+    rows: tuple[messages.Conversation, ...]
+
+
 @dataclass(slots=True)
 class History:
     """`rows`: every stream as found in the store. `intervals`: what the store says that users may read, where it was asked.
@@ -146,6 +156,7 @@ class History:
     marks: dict[tuple[bytes, int], tuple[int, int]] = field(default_factory=dict)
     due: dict[bytes, int] = field(default_factory=dict)
     views: list[View] = field(default_factory=list)
+    accounts: list[Account] = field(default_factory=list)
     healed: float = 0.0
     converged: float = 0.0
 

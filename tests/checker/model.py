@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from protocol import events, ids
+import msgspec
+
+from protocol import events, ids, messages
 
 #: The end of an interval that lasts.
 OPEN = 2**53 - 1
@@ -131,3 +133,68 @@ class State:
             item.reactions[event.sender] = event.emoji
         else:
             item.reactions.pop(event.sender, None)
+
+
+@dataclass(slots=True)
+class Account:
+    """What the events of an account stream say of it. `reads`: how far its user has read, as its other devices were told."""
+
+    profile: events.Profile = field(default_factory=events.Profile)
+    privacy: events.Privacy = field(default_factory=events.Privacy)
+    name: str = ""
+    blocked: set[int] = field(default_factory=set)
+    contacts: dict[int, str] = field(default_factory=dict)
+    devices: set[int] = field(default_factory=set)
+    settings: dict[bytes, messages.Settings] = field(default_factory=dict)
+    reads: dict[bytes, int] = field(default_factory=dict)
+
+    def apply(self, event: events.AnyEvent) -> None:
+        match event:
+            case events.ProfileChanged():
+                self.profile = event.profile
+            case events.PrivacySet():
+                self.privacy = event.privacy
+            case events.Renamed():
+                self.name = event.name
+            case events.BlockSet():
+                (self.blocked.add if event.on else self.blocked.discard)(event.user)
+            case events.ContactSet():
+                self.contacts.pop(event.user, None)
+                if event.on:
+                    self.contacts[event.user] = event.label
+            case events.DeviceAdded():
+                self.devices.add(event.added)
+            case events.DeviceRevoked():
+                self.devices.discard(event.revoked)
+            case events.PasswordChanged() if event.revoked:
+                self.devices &= {event.device}
+            case events.OwnRead():
+                self.reads[event.stream] = max(event.seq, self.reads.get(event.stream, 0))
+            case _:
+                self._set(event)
+
+    def _set(self, event: events.AnyEvent) -> None:
+        match event:
+            case events.ConversationSet():
+                self._change(event.stream, pinned=event.pinned, muted_until=event.muted_until, archived=event.archived)
+            case events.DraftSet():
+                self._change(event.stream, draft=event.text, draft_reply_to=event.reply_to)
+            case events.Cleared():
+                old = self.of(event.stream)
+                upto = max(event.upto, old.cleared)
+                kept = {seq: marks for seq, marks in old.kept.items() if seq > upto}
+                hidden = tuple(seq for seq in old.hidden if seq > upto)
+                self._change(event.stream, cleared=upto, deleted=event.deleted, kept=kept, hidden=hidden)
+            case events.Kept():
+                kept = {seq: marks for seq, marks in self.of(event.stream).kept.items() if seq != event.seq}
+                if event.starred or event.pinned:
+                    kept[event.seq] = event.starred + 2 * event.pinned
+                self._change(event.stream, kept=kept)
+            case events.Hidden():
+                self._change(event.stream, hidden=tuple(sorted({*self.of(event.stream).hidden, *event.seqs})))
+
+    def of(self, stream: bytes) -> messages.Settings:
+        return self.settings.get(stream, messages.Settings())
+
+    def _change(self, stream: bytes, **changes: object) -> None:
+        self.settings[stream] = msgspec.structs.replace(self.of(stream), **changes)

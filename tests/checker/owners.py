@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from protocol import events
+from protocol import events, ids
 from tests.checker import history, model
 from tests.checker.findings import Case, Finding
 
@@ -70,6 +70,27 @@ def watermarks(case: Case) -> Iterator[Finding]:
             if key in case.seen.marks and (case.seen.marks[key][0] < delivered or case.seen.marks[key][1] < read):
                 text = f"user {key[1]} was told to stand at {delivered}, {read}; stored is {case.seen.marks[key]}"
                 yield Finding("K8", text, key[0], 0, device.id)
+
+
+def marks_kept(case: Case) -> Iterator[Finding]:
+    """K8 from below: what a device acknowledged is stored of its user in the end. Of its last connection, and before the faults
+    were over: what came later, or was cut, may not have reached the server; and only while the user is in."""
+    for device in case.seen.devices.values():
+        if not device.present:
+            continue
+        *_, last = history.connections(device) if device.entries else [[]]
+        acknowledged: dict[bytes, int] = {}
+        for entry in last:
+            if isinstance(entry, history.Marked) and entry.time <= case.seen.healed:
+                acknowledged[entry.stream] = max(entry.seq, acknowledged.get(entry.stream, 0))
+        for stream, seq in acknowledged.items():
+            own = case.intervals.get(stream, {}).get(device.user, [])
+            if ids.kind(stream) is ids.Kind.ACCOUNT or not own or own[-1][1] != model.OPEN or seq < own[-1][0]:
+                continue
+            stored = case.seen.marks.get((stream, device.user), (0, 0))[0]
+            if stored < seq:
+                text = f"user {device.user} acknowledged {seq}, and is stored to have {stored}"
+                yield Finding("K8", text, stream, seq, device.id)
 
 
 def _reached(case: Case) -> dict[tuple[bytes, int], int]:

@@ -231,15 +231,41 @@ class Simulation:
             if not online:
                 self.connect(device)
             self.ack(device)
+        for user in (ASHA, BEN, CARA):
+            self.account(user)
         self.seen.converged = self.now
         self.seen.healed = self.now - 1
-        self.seen.rows = {stream: list(rows) for stream, rows in self.rows.items()}
+        self.seen.rows |= {stream: list(rows) for stream, rows in self.rows.items()}
         self.seen.marks = {key: (mark, 0) for key, mark in self.marks.items()}
         for stream in self.rows:
             for user, own in self.intervals[stream].items():
                 self.seen.intervals[stream, user] = tuple(own)
                 if own[-1][1] == model.OPEN:
                     self.fetch(user, stream)
+
+    def account(self, user: int) -> None:
+        """The user's account stream, as all the user's devices got it, and the account as it is fetched."""
+        stream = ids.account_stream(user)
+        own = [device for device, owner in DEVICES.items() if owner == user]
+        other = self.random.choice([each for each in (ASHA, BEN, CARA) if each != user])
+        drafts = [events.DraftSet(*events.UNFILLED, GROUP, f"draft {number}") for number in range(2)]
+        told: list[events.AnyEvent] = [events.DeviceAdded(*events.UNFILLED, device, "") for device in own]
+        told += [events.ContactSet(*events.UNFILLED, other, "a label", True), *drafts]
+        told += [events.ConversationSet(*events.UNFILLED, GROUP, True, 0, False), events.OwnRead(*events.UNFILLED, GROUP, 1)]
+        account = model.Account(name=f"user {user}")
+        rows: list[history.Row] = []
+        for seq, event in enumerate(told, start=1):
+            event.time, event.sender = int(self.tick()), user
+            account.apply(event)
+            rows.append(history.Row(seq, self.epoch, events.encode(event)))
+            for device in own:
+                self.put(device, history.Got(self.tick(), stream, seq, rows[-1].data))
+        self.seen.rows[stream] = rows
+        devices = tuple(messages.DeviceInfo(device, "", 1, 1) for device in own)
+        facts = (len(rows), user, account.name, account.profile, account.privacy, (), devices)
+        contacts = tuple(messages.Contact(*each) for each in account.contacts.items())
+        row = messages.Conversation(0, GROUP, 1, 0, 0, 0, 0, 1, 1, True, account.of(GROUP))
+        self.seen.accounts.append(history.Account(user, messages.AccountState(0, *facts), contacts, (row,)))
 
     def fetch(self, user: int, stream: bytes) -> None:
         state = self.states[stream]

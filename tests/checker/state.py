@@ -93,6 +93,38 @@ def _compare_group(view: history.View, state: model.State, device: history.Devic
         yield Finding("K10", f"members: received {state.roles}, fetched {members}", view.stream, 0, device.id)
 
 
+def accounts(case: Case) -> Iterator[Finding]:
+    """K10 of account streams: what a device was told from the first event on makes the account that is fetched."""
+    for view in case.seen.accounts:
+        stream = ids.account_stream(view.user)
+        for device in case.seen.devices.values():
+            if device.user == view.user and device.present and not device.since.get(stream, 0):
+                told = model.Account(name=view.state.name)
+                for _, event in _events(case, device, stream, view.state.head):
+                    told.apply(event)
+                for text in _account_differences(view, told):
+                    yield Finding("K10", text, stream, 0, device.id)
+
+
+def _account_differences(view: history.Account, told: model.Account) -> Iterator[str]:
+    state = view.state
+    for what, received, fetched in (
+        ("name", told.name, state.name),
+        ("profile", told.profile, state.profile),
+        ("privacy", told.privacy, state.privacy),
+        ("blocked", told.blocked, set(state.blocked)),
+        ("devices", told.devices, {each.device for each in state.devices}),
+        ("contacts", told.contacts, {each.user: each.label for each in view.contacts}),
+    ):
+        if received != fetched:
+            yield f"{what}: received {received}, fetched {fetched}"
+    for row in view.rows:
+        if told.of(row.stream) != row.settings:
+            yield f"settings of {row.stream.hex()}: received {told.of(row.stream)}, fetched {row.settings}"
+        if row.read < told.reads.get(row.stream, 0):
+            yield f"said to have read {told.reads[row.stream]} of {row.stream.hex()}, fetched {row.read}"
+
+
 def inside_intervals(case: Case) -> Iterator[Finding]:
     """K11: nobody is given an event outside their intervals, neither live nor on resume nor in history; and the intervals
     that are stored are those that follow from the events."""

@@ -339,6 +339,73 @@ def a_watermark_that_was_told_is_not_stored(garden: Garden) -> None:
     garden.seen.marks[entry.stream, entry.user] = (entry.delivered - 1, 0)
 
 
+@finds("K8")
+def what_was_acknowledged_is_not_stored(garden: Garden) -> None:
+    log = [(row.seq, events.decode(row.data)) for row in garden.seen.rows[GROUP]]
+    intervals = {GROUP: model.intervals(GROUP, log), DIRECT: model.intervals(DIRECT, ())}
+    found = []
+    for device in garden.seen.devices.values():
+        *_, last = history.connections(device)
+        for entry in last:
+            if isinstance(entry, history.Marked) and entry.time <= garden.seen.healed and entry.stream in intervals:
+                own = intervals[entry.stream].get(device.user, [])
+                if own and own[-1][1] == model.OPEN and entry.seq >= own[-1][0]:
+                    found.append((device, entry))
+    device, entry = garden.pick(found)
+    garden.seen.marks[entry.stream, device.user] = (entry.seq - 1, 0)
+
+
+def _account(garden: Garden, **changes: object) -> None:
+    """Fetch another account than the events say."""
+    at = garden.pick(range(len(garden.seen.accounts)))
+    view = garden.seen.accounts[at]
+    garden.seen.accounts[at] = dataclasses.replace(view, state=msgspec.structs.replace(view.state, **changes))
+
+
+@finds("K10")
+def an_account_lacks_a_device_that_was_announced(garden: Garden) -> None:
+    _account(garden, devices=())
+
+
+@finds("K10")
+def an_account_has_a_device_that_nobody_was_told_of(garden: Garden) -> None:
+    at = garden.pick(range(len(garden.seen.accounts)))
+    view = garden.seen.accounts[at]
+    more = (*view.state.devices, messages.DeviceInfo(999, "", 1, 1))
+    garden.seen.accounts[at] = dataclasses.replace(view, state=msgspec.structs.replace(view.state, devices=more))
+
+
+@finds("K10")
+def an_account_blocks_somebody_without_an_event(garden: Garden) -> None:
+    _account(garden, blocked=(STRANGER,))
+
+
+@finds("K10")
+def a_contact_is_fetched_under_another_label(garden: Garden) -> None:
+    at = garden.pick(range(len(garden.seen.accounts)))
+    view = garden.seen.accounts[at]
+    (contact,) = view.contacts
+    garden.seen.accounts[at] = dataclasses.replace(view, contacts=(messages.Contact(contact.user, "another"),))
+
+
+def _row(garden: Garden, **changes: object) -> None:
+    """Fetch another row of the conversation list than the events say."""
+    at = garden.pick(range(len(garden.seen.accounts)))
+    view = garden.seen.accounts[at]
+    rows = tuple(msgspec.structs.replace(row, **changes) for row in view.rows)
+    garden.seen.accounts[at] = dataclasses.replace(view, rows=rows)
+
+
+@finds("K10")
+def a_row_shows_a_draft_that_is_not_the_newest(garden: Garden) -> None:
+    _row(garden, settings=messages.Settings(pinned=True, draft="draft 0"))
+
+
+@finds("K10")
+def a_row_has_less_read_than_the_other_devices_were_told(garden: Garden) -> None:
+    _row(garden, read=0)
+
+
 def _view(garden: Garden) -> tuple[int, history.View]:
     """A view of somebody who was never out."""
     views = [(at, view) for at, view in enumerate(garden.seen.views) if view.items and view.user == ASHA]

@@ -276,7 +276,9 @@ class Traffic:
         return True
 
     async def _fetch(self, person: Person) -> None:
-        for row in await person.client.all_conversations():
+        account, rows = await person.client.account(), await person.client.all_conversations()
+        self.seen.accounts.append(history.Account(person.user, account.state, tuple(account.contacts), tuple(rows)))
+        for row in rows:
             if not row.member:
                 continue
             items: list[tuple[int, bytes, bytes]] = []
