@@ -138,10 +138,11 @@ class Account(Owner):
             case messages.Rename():
                 self._renaming = True
                 name = names.prepare(frame.name)
-                try:
-                    await services.store.rename(user, name.shown, name.key)
-                except errors.NameTaken:
-                    raise codes.Refused(codes.NAME_TAKEN) from None
+                with services.admitter.renaming(user):
+                    try:
+                        await services.store.rename(user, name.shown, name.key)
+                    except errors.NameTaken:
+                        raise codes.Refused(codes.NAME_TAKEN) from None
                 command.frame = msgspec.structs.replace(frame, name=name.shown)
             case messages.ChangePassword():
                 await services.admitter.change_password(user, frame.old, frame.new)

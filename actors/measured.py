@@ -39,6 +39,7 @@ CALLS = (
     "use_token",
     "add_code",
     "take_code",
+    "void_codes",
     "sweep_codes",
     "last_seen",
     "forget_devices",

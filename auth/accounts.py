@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Literal
 from weakref import WeakValueDictionary
@@ -23,6 +24,8 @@ from storage import errors, interfaces, records
 
 INVITE = "invite"
 RESET = "reset"
+#: Stands for the account in attempts that look for names: all of one user's count together.
+RENAME = "a name, perhaps taken"
 #: Devices of one account. One more is refused: to drop the longest silent one instead would log out, behind its owner's back, a
 #: phone that lies in a drawer. Far more than anybody has in hand; yet each has cursors and windows in every conversation, and
 #: one frame tells of all (36 KiB with the longest names). Those silent for long are forgotten anyway.
@@ -30,6 +33,9 @@ MOST_DEVICES = 128
 #: Milliseconds after which to come again when the store does not answer.
 STORE_RETRY = 1000
 DAY = 24 * 3600 * 1000
+#: Attempts of one address that are under way at once. One more is *busy*: the queue of hashes, which is everybody's, is not for
+#: one address to fill.
+MAX_AT_ONCE = 4
 
 #: Tells a user's other devices of one that was made: (user, device, its name). May raise codes.Refused.
 Announce = Callable[[int, int, str], Awaitable[None]]
@@ -46,10 +52,16 @@ class Settings:
     reset_code: int = 3600 * 1000
 
 
+def monotonic_ms() -> int:
+    """Of a clock that nobody sets, unlike that of the day."""
+    return time.monotonic_ns() // 1_000_000
+
+
 class Accounts:
     """What can be done to accounts, on one node's event loop.
 
-    `clock()` gives ms since the epoch, `random(n)` n random bytes. `revoked(user, device)` is called after a device lost its
+    `clock()` gives ms since the epoch, `ticks()` ms of a clock that is never set, by which attempts are limited; `random(n)` n
+    random bytes. `revoked(user, device)` is called after a device lost its
     token for good, so that whoever holds its connection cuts it off. `announce(user, device, name)` is awaited before a device
     that a log-in made, or found, gets a token: it tells the user's other devices, once however often it is called. Every
     method may raise Refused with UNAVAILABLE, UNKNOWN (do the same again) or, where a password is involved, BUSY. No text
@@ -67,6 +79,7 @@ class Accounts:
         revoked: Callable[[int, int], None] | None = None,
         counts: telemetry.Telemetry | None = None,
         announce: Announce | None = None,
+        ticks: Callable[[], int] = monotonic_ms,
     ) -> None:
         self._store = accounts
         self._passwords = passwords
@@ -78,6 +91,9 @@ class Accounts:
         self._revoked = revoked
         self._counts = counts
         self._announce = announce
+        self._ticks = ticks
+        #: Attempts that are being checked, by address (`attempts.customer`).
+        self._under_way: dict[str, int] = {}
         self._locks: WeakValueDictionary[int | str, asyncio.Lock] = WeakValueDictionary()
 
     # --- for the owner of an account ----------------------------------------------------------------------------------
@@ -99,6 +115,7 @@ class Accounts:
                         raise codes.Refused(codes.BAD_CREDENTIALS)
                 if right:
                     await self._store.set_password(user, await self._passwords.hash(prepared), found.password)
+                await self._store.void_codes(user, RESET)
 
     async def confirm_deletion(self, user: int, confirmation: str) -> None:
         """Whether the owner means it: the password, or the user name for who has none. Refused: BAD_CREDENTIALS,
@@ -115,6 +132,13 @@ class Accounts:
                 known = names.password(confirmation)
                 if known is None or not await self._passwords.verify(found.password, known):
                     raise codes.Refused(codes.BAD_CREDENTIALS)
+
+    @contextlib.contextmanager
+    def renaming(self, user: int) -> Iterator[None]:
+        """Pay for a name that a user would like to have. That it is taken tells that somebody has it, so it costs as much as a
+        wrong password. Refused: RATE_LIMITED."""
+        with self._attempt(RENAME, _inside(user)):
+            yield
 
     # --- for the operator -------------------------------------------------------------------------------------------
 
@@ -134,8 +158,8 @@ class Accounts:
             return text
 
     async def issue_reset(self, name: str) -> str:
-        """A code with which the user may set a new password once, for as long as the settings say. Told this once. Refused:
-        NOT_ALLOWED when there is no such user, or one without a password."""
+        """A code with which the user may set a new password once, for as long as the settings say, or until there is a newer
+        code or password. Told this once. Refused: NOT_ALLOWED when there is no such user, or one without a password."""
         with store_errors():
             key = names.key(name)
             found = await self._store.user_by_key(key) if key is not None else None
@@ -144,6 +168,7 @@ class Accounts:
             text = self._tokens.reset_code()
             digest = tokens_.code_digest(RESET, found.id, text)
             expires_at = self._clock() + self._settings.reset_code
+            await self._store.void_codes(found.id, RESET)
             await self._store.add_code(records.Code(digest, RESET, found.id, 1, expires_at))
             return text
 
@@ -187,9 +212,10 @@ class Accounts:
             raise codes.Refused(codes.BAD_INVITATION)
         if taken.note == before:
             await self._store.set_password(user, hashed, found.password)
-            return dataclasses.replace(found, password=hashed)
-        if not await self._passwords.verify(found.password, password):
+            found = dataclasses.replace(found, password=hashed)
+        elif not await self._passwords.verify(found.password, password):
             raise codes.Refused(codes.BAD_INVITATION)
+        await self._store.void_codes(user, RESET)
         return found
 
     async def _check(self, user: records.User | None, password: str) -> bool:
@@ -202,8 +228,8 @@ class Accounts:
         return right
 
     async def _replace_hash(self, user: int, outdated: str, password: str) -> None:
-        """Never instead of logging in: when the pool is busy or the store refuses, the next log-in tries again. No password that
-        was changed meanwhile is set back."""
+        """Never instead of logging in: when the pool is busy or the store refuses, the next log-in tries again. No password
+        that was changed meanwhile is set back."""
         try:
             await self._store.set_password(user, await self._passwords.hash(password), outdated)
         except (codes.Refused, errors.StorageError) as error:
@@ -240,24 +266,37 @@ class Accounts:
 
     @contextlib.contextmanager
     def _attempt(self, account: str, address: str, *, free_when_right: bool = True) -> Iterator[None]:
-        """Pay for a guess; Refused(RATE_LIMITED) when there is nothing to pay with. What could not be checked costs nothing;
-        one that was cut off does, or cutting off would make guesses free."""
-        wait = self._attempts.take(account, address, self._clock())
+        """Pay for a guess; Refused(RATE_LIMITED) when there is nothing to pay with, BUSY when too many of the address are under
+        way. What could not be checked costs nothing; one that was cut off does, or cutting off would make guesses free."""
+        place = attempts_.customer(address)
+        under_way = self._under_way.get(place, 0)
+        if under_way >= MAX_AT_ONCE:
+            self._limited()
+            raise codes.Refused(codes.BUSY, "Too many log-ins from this address at once", passwords_.BUSY_RETRY)
+        wait = self._attempts.take(account, address, self._ticks())
         if wait:
-            if self._counts is not None:
-                self._counts.limited["attempts"] += 1
+            self._limited()
             raise codes.Refused(codes.RATE_LIMITED, "Too many attempts; come back later", wait)
+        self._under_way[place] = under_way + 1
         try:
             yield
         except codes.Refused as refusal:
             if refusal.error.temporary:
-                self._attempts.give_back(account, address, self._clock())
+                self._attempts.give_back(account, address, self._ticks())
             raise
         except errors.StorageError:
-            self._attempts.give_back(account, address, self._clock())
+            self._attempts.give_back(account, address, self._ticks())
             raise
+        finally:
+            self._under_way[place] -= 1
+            if not self._under_way[place]:
+                del self._under_way[place]
         if free_when_right:
-            self._attempts.give_back(account, address, self._clock())
+            self._attempts.was_right(account, address, self._ticks())
+
+    def _limited(self) -> None:
+        if self._counts is not None:
+            self._counts.limited["attempts"] += 1
 
 
 def _inside(user: int) -> str:

@@ -58,8 +58,9 @@ class Admitter(accounts_.Accounts):
         revoked: Callable[[int, int], None] | None = None,
         counts: telemetry.Telemetry | None = None,
         announce: accounts_.Announce | None = None,
+        ticks: Callable[[], int] = accounts_.monotonic_ms,
     ) -> None:
-        super().__init__(accounts, passwords, tokens, attempts, settings, clock, random, revoked, counts, announce)
+        super().__init__(accounts, passwords, tokens, attempts, settings, clock, random, revoked, counts, announce, ticks)
         self._issuers = issuers
 
     async def admit(self, hello: messages.Hello, address: str) -> identity.Admission:

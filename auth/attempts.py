@@ -1,7 +1,8 @@
 """How often somebody may try: token buckets per (account, address) and per address, in bounded tables.
 
 Never per account alone: that would let anybody lock its owner out. A guess is paid for before it is checked, so that a burst
-of parallel guesses is limited too, and given back when it was right. Pure: the time is passed in, nothing is awaited.
+of parallel guesses is limited too, and given back when it was right. Right ones are counted apart: each costs the node a hash
+all the same. Pure: the time is passed in, nothing is awaited.
 
 Accounts are named by what was asked for, whether it exists or not. An IPv6 address counts as its /64, which is what one
 customer gets (RFC 6177); otherwise each would have 2**64 addresses to try from.
@@ -18,6 +19,8 @@ from collections.abc import Hashable
 MAX_ENTRIES = 65536
 #: Bits of an IPv6 address that name a customer.
 CUSTOMER_BITS = 64
+#: Right guesses for one that may be wrong: somebody who logs in so often is a program out of its mind.
+RIGHT_TIMES = 10
 
 
 class Buckets:
@@ -40,7 +43,7 @@ class Buckets:
         return 0 if level >= 1 else int((1 - level) / self._rate) + 1
 
     def take(self, key: Hashable, now: int) -> None:
-        """Take a token; `wait` must have said 0."""
+        """Take a token. Where `wait` did not say 0, it has to be earned before the next one."""
         self._set(key, self._level(key, now) - 1, now)
 
     def give_back(self, key: Hashable, now: int) -> None:
@@ -64,28 +67,43 @@ class Buckets:
 
 
 class Attempts:
-    """`per_account` guesses for one account from one address, `per_address` from one address for all, within `window` ms."""
+    """`per_account` guesses for one account from one address, `per_address` from one address for all, within `window` ms; of
+    those that are right RIGHT_TIMES as many."""
 
-    __slots__ = ("_accounts", "_addresses")
+    __slots__ = ("_accounts", "_addresses", "_right_accounts", "_right_addresses")
 
     def __init__(self, per_account: int, per_address: int, window: int, max_entries: int = MAX_ENTRIES) -> None:
         self._accounts = Buckets(per_account, window, max_entries)
         self._addresses = Buckets(per_address, window, max_entries)
+        self._right_accounts = Buckets(per_account * RIGHT_TIMES, window, max_entries)
+        self._right_addresses = Buckets(per_address * RIGHT_TIMES, window, max_entries)
 
     def take(self, account: str, address: str, now: int) -> int:
         """Pay for one guess. 0: it may be made. Otherwise nothing was paid, and it may be made in so many milliseconds."""
         place = customer(address)
-        wait = max(self._addresses.wait(place, now), self._accounts.wait((account, place), now))
+        wait = max(
+            self._addresses.wait(place, now),
+            self._accounts.wait((account, place), now),
+            self._right_addresses.wait(place, now),
+            self._right_accounts.wait((account, place), now),
+        )
         if wait == 0:
             self._addresses.take(place, now)
             self._accounts.take((account, place), now)
         return wait
 
     def give_back(self, account: str, address: str, now: int) -> None:
-        """The guess was right, or could not be checked: it costs nothing."""
+        """The guess could not be checked: it costs nothing."""
         place = customer(address)
         self._addresses.give_back(place, now)
         self._accounts.give_back((account, place), now)
+
+    def was_right(self, account: str, address: str, now: int) -> None:
+        """The guess was none."""
+        self.give_back(account, address, now)
+        place = customer(address)
+        self._right_addresses.take(place, now)
+        self._right_accounts.take((account, place), now)
 
 
 def customer(address: str) -> str:

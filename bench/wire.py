@@ -29,8 +29,8 @@ PATH = "/ws"
 #: Seconds until a connection must be open, a crowd of thousands included.
 OPEN_TIMEOUT_S = 60.0
 
-#: Registrations that wait for their password to be hashed: half of the node's queue (config.Auth.argon2_queue).
-REGISTERED_AT_ONCE = 32
+#: Registrations that wait for their password to be hashed: as many as a node has under way for one address (auth.accounts).
+REGISTERED_AT_ONCE = 4
 
 SENT = messages.number_of(messages.Sent)
 EVENT = messages.number_of(messages.Event)

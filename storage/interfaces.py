@@ -167,6 +167,10 @@ class AccountStore(Protocol):
 
     def add_code(self, code: records.Code) -> Awaitable[None]: ...
 
+    def void_codes(self, user: int, purpose: str) -> Awaitable[None]:
+        """Nobody may take the codes of this user and purpose any more; who has taken one may repeat it. Idempotent."""
+        ...
+
     def take_code(self, digest: bytes, purpose: str, now: int, request: bytes, note: bytes = b"") -> Awaitable[records.Taken]:
         """Use a code once, atomically. `request` is of the caller's choice: the same again finds what it took, with the note
         that it left then, whatever became of the code. NoSuch when the code is unknown, used up, past its date or of another

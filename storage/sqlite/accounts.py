@@ -230,6 +230,11 @@ def take_code(book: ledger.Ledger, digest: bytes, purpose: str, now: int, reques
     return records.Taken(records.Code(digest, purpose, code.user, code.uses - 1, code.expires_at), note)
 
 
+def void_codes(book: ledger.Ledger, user: int, purpose: str) -> None:
+    """See `interfaces.AccountStore.void_codes`."""
+    book.conn.execute("UPDATE codes SET uses = 0 WHERE user = ? AND purpose = ?", (user, purpose))
+
+
 def sweep_codes(book: ledger.Ledger, before: int) -> int:
     """See `interfaces.AccountStore.sweep_codes`. Both tables are small: codes are made by hand, or one for each reset."""
     conn = book.conn

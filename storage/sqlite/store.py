@@ -186,6 +186,9 @@ class SQLiteStore:
     async def add_code(self, code: records.Code) -> None:
         await self._writer.call(lambda book: accounts.add_code(book, code))
 
+    async def void_codes(self, user: int, purpose: str) -> None:
+        await self._writer.call(lambda book: accounts.void_codes(book, user, purpose))
+
     async def take_code(self, digest: bytes, purpose: str, now: int, request: bytes, note: bytes = b"") -> records.Taken:
         taken: records.Taken = await self._writer.call(
             lambda book: accounts.take_code(book, digest, purpose, now, request, note)

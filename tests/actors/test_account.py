@@ -11,6 +11,7 @@ import pytest
 from actors import sweeper
 from actors.owner import LOAD_AGAIN_S
 from actors.state import log
+from auth import attempts
 from protocol import codes, events, ids, messages
 from protocol.events import Profile
 from storage import errors, records
@@ -285,3 +286,12 @@ async def test_what_is_cleared_ends_at_what_there_is(world: World) -> None:
     await world.quiet()
     await ben.ask(messages.FetchHistory, S)
     assert [item.seq for item in ben.all(messages.HistoryItem)] == [2]
+
+
+async def test_looking_for_names_by_renaming_is_limited_as_guessing_is(world: World) -> None:
+    asha = await world.known(ASHA)
+    world.services.admitter._attempts = attempts.Attempts(2, 100, 60_000)
+    for _ in range(2):
+        assert await asha.refused(messages.Rename, "ben") is codes.NAME_TAKEN
+    assert await asha.refused(messages.Rename, "cara") is codes.RATE_LIMITED
+    assert await (await world.known(BEN)).refused(messages.Rename, "cara") is codes.NAME_TAKEN

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from auth import accounts, attempts
 from protocol import codes
 from storage import errors, records
 from tests.auth import world
@@ -130,3 +133,93 @@ async def test_trouble_of_the_store_is_a_temporary_answer(door: world.Door) -> N
         await door.admitter.issue_invitation()
     with world.refused(codes.UNAVAILABLE):
         await door.admitter.add_user("ben", world.PASSWORD)
+
+
+async def test_of_several_reset_codes_only_the_newest_works_and_none_after_a_newer_password(door: world.Door) -> None:
+    user = (await door.register()).user
+    first, second = [await door.admitter.issue_reset("asha") for _ in range(2)]
+    with world.refused(codes.BAD_INVITATION):
+        await door.reset(first)
+    request = world.request()
+    await door.reset(second, password="second horse", again=request)
+    third = await door.admitter.issue_reset("asha")
+    await door.admitter.change_password(user, "second horse", "third horse")
+    with world.refused(codes.BAD_INVITATION):
+        await door.reset(third, address=world.ELSEWHERE)
+    await door.login(password="third horse")
+
+
+async def test_a_password_whose_change_is_repeated_voids_the_codes_that_the_first_try_did_not(door: world.Door) -> None:
+    user = (await door.register()).user
+    code = await door.admitter.issue_reset("asha")
+    door.store.broken = {"void_codes": errors.OutcomeUnknown("cut off")}
+    with world.refused(codes.UNKNOWN):
+        await door.admitter.change_password(user, world.PASSWORD, "another horse")
+    door.store.broken = {}
+    await door.admitter.change_password(user, world.PASSWORD, "another horse")
+    with world.refused(codes.BAD_INVITATION):
+        await door.reset(code)
+
+
+async def test_one_address_fills_no_queue_of_hashes_and_another_one_is_let_in_meanwhile(door: world.Door) -> None:
+    await door.register()
+    go_on = asyncio.Event()
+    verify = door.passwords.verify
+
+    async def waiting(hashed: str | None, password: str) -> bool:
+        await go_on.wait()
+        return await verify(hashed, password)
+
+    door.passwords.verify = waiting  # type: ignore[method-assign]
+    names = [f"user{number}" for number in range(accounts.MAX_AT_ONCE)]
+    under_way = [asyncio.create_task(door.login(name, address=world.ELSEWHERE)) for name in names]
+    while door.store.calls.count("user_by_key") < 1 + len(names):  # noqa: ASYNC110  each then waits for its hash
+        await asyncio.sleep(0)
+    with world.refused(codes.BUSY) as busy:
+        await door.login(address=world.ELSEWHERE)
+    assert busy.value.retry_after_ms > 0
+    home = asyncio.create_task(door.login())
+    go_on.set()
+    await home
+    assert {type(each) for each in await asyncio.gather(*under_way, return_exceptions=True)} == {codes.Refused}
+    assert not door.admitter._under_way
+
+
+async def test_logging_in_again_and_again_is_limited_too_though_less_than_guessing(door: world.Door) -> None:
+    await door.register()
+    logged_in = 0
+    with world.refused(codes.RATE_LIMITED):
+        while logged_in < 1000:
+            await door.login(address=world.ELSEWHERE)
+            logged_in += 1
+    assert logged_in == world.PER_ACCOUNT * attempts.RIGHT_TIMES
+
+
+async def test_setting_the_clock_neither_frees_nor_locks_out_who_guesses(door: world.Door) -> None:
+    for change in (-3_600_000, 3_600_000):
+        for _ in range(world.PER_ACCOUNT):
+            with world.refused(codes.BAD_CREDENTIALS):
+                await door.login("nobody")
+        door.set_clock(change)
+        with world.refused(codes.RATE_LIMITED) as limited:
+            await door.login("nobody")
+        assert limited.value.retry_after_ms <= world.WINDOW
+        door.clock.now += world.WINDOW
+
+
+async def test_looking_for_names_that_are_taken_costs_as_much_as_guessing(door: world.Door) -> None:
+    user = (await door.register()).user
+
+    def is_taken() -> None:
+        with door.admitter.renaming(user):
+            raise codes.Refused(codes.NAME_TAKEN)
+
+    for _ in range(world.PER_ACCOUNT):
+        with world.refused(codes.NAME_TAKEN):
+            is_taken()
+    with world.refused(codes.RATE_LIMITED):
+        is_taken()
+    await door.login()
+    door.clock.now += world.WINDOW
+    with door.admitter.renaming(user):
+        pass

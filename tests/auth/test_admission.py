@@ -495,7 +495,7 @@ async def test_a_repeated_reset_finds_its_device_although_the_code_is_used_up(do
     assert (await door.token(repeat.token)).user == user
 
 
-@pytest.mark.parametrize("step", ["take_code", "set_password", "devices", "revoke_device", "add_device"])
+@pytest.mark.parametrize("step", ["take_code", "set_password", "void_codes", "devices", "revoke_device", "add_device"])
 async def test_a_reset_that_is_cut_off_after_any_step_can_be_repeated(door: world.Door, step: str) -> None:
     first = await door.register()
     code, request = await door.admitter.issue_reset("asha"), world.request()

@@ -44,11 +44,30 @@ def test_a_refused_guess_costs_nothing_more() -> None:
     assert table.take("ben", "192.0.2.1", 0) == 0
 
 
-def test_a_right_guess_is_given_back() -> None:
+def test_a_guess_that_could_not_be_checked_is_given_back() -> None:
     table = attempts.Attempts(1, 1, WINDOW)
     for _ in range(5):
         assert table.take("asha", "192.0.2.1", 0) == 0
         table.give_back("asha", "192.0.2.1", 0)
+
+
+def test_right_guesses_are_limited_apart_and_take_none_of_those_that_may_be_wrong() -> None:
+    table = attempts.Attempts(2, 100, WINDOW)
+    for _ in range(2 * attempts.RIGHT_TIMES):
+        assert table.take("asha", "192.0.2.1", 0) == 0
+        table.was_right("asha", "192.0.2.1", 0)
+    wait = table.take("asha", "192.0.2.1", 0)
+    assert 0 < wait <= WINDOW // (2 * attempts.RIGHT_TIMES) + 1
+    assert table.take("asha", "192.0.2.2", 0) == 0
+    assert [table.take("asha", "192.0.2.1", wait) for _ in range(2)] == [0, 0]
+
+
+def test_right_guesses_from_one_address_are_limited_over_all_accounts() -> None:
+    table = attempts.Attempts(1, 3, WINDOW)
+    for number in range(3 * attempts.RIGHT_TIMES):
+        assert table.take(f"user{number}", "192.0.2.1", 0) == 0
+        table.was_right(f"user{number}", "192.0.2.1", 0)
+    assert table.take("asha", "192.0.2.1", 0) > 0
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,8 @@ class Door:
     def __init__(self, inner: store.SQLiteStore, cost: passwords.Cost = CHEAP, **settings: Any) -> None:
         self.store = Faulty(inner)
         self.clock = Clock()
+        #: Which of the clock's changes `ticks` does not follow, because somebody set it.
+        self.was_set = 0
         self.counts = telemetry.Telemetry()
         self.passwords = Watched(cost, 2, 16, self.counts)
         self.passwords.verified = []
@@ -102,7 +104,16 @@ class Door:
             lambda user, device: self.revoked.append((user, device)),
             self.counts,
             self.announce,
+            ticks=self.ticks,
         )
+
+    def ticks(self) -> int:
+        return self.clock.now - self.was_set
+
+    def set_clock(self, change: int) -> None:
+        """Somebody sets the clock of the day; no time passes."""
+        self.clock.now += change
+        self.was_set += change
 
     async def announce(self, user: int, device: int, name: str) -> None:
         self.announced.append((user, device, name))

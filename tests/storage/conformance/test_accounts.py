@@ -212,3 +212,20 @@ async def test_silent_devices_are_forgotten(store: interfaces.Store) -> None:
     assert await store.forget_devices(6_000, 2) == []
     assert await store.find_token(make.token(ASHA, 1, b"1").digest) is None
     assert [found.id for found in await store.devices(ASHA)] == [2]
+
+
+async def test_codes_that_were_voided_are_taken_by_nobody_new_and_may_be_repeated(store: interfaces.Store) -> None:
+    taken, fresh, other, invitation = (
+        records.Code(name * 32, purpose, user, 1, 9_000)
+        for name, purpose, user in ((b"t", "reset", ASHA), (b"f", "reset", ASHA), (b"o", "reset", BEN), (b"i", "invite", ASHA))
+    )
+    for code in (taken, fresh, other, invitation):
+        await store.add_code(code)
+    first = await store.take_code(taken.digest, "reset", 1, b"r", b"note")
+    for _ in range(2):
+        await store.void_codes(ASHA, "reset")
+    assert await store.take_code(taken.digest, "reset", 1, b"r", b"other") == first
+    with pytest.raises(errors.NoSuch):
+        await store.take_code(fresh.digest, "reset", 1, b"r")
+    await store.take_code(other.digest, "reset", 1, b"r")
+    await store.take_code(invitation.digest, "invite", 1, b"r")
