@@ -68,6 +68,7 @@ class Outbox:
         "_latest",
         "_owner",
         "_plural",
+        "_pong",
         "_queue",
         "_refused",
         "_room",
@@ -85,6 +86,7 @@ class Outbox:
         self._queue: list[bytes] | None = None
         self._plural: dict[int, int] | None = None
         self._latest: dict[object, bytes] | None = None
+        self._pong: bytes | None = None
         self._count = 0
         #: What waits here, with FRAME_OVERHEAD for each.
         self._held = 0
@@ -184,11 +186,14 @@ class Outbox:
         self.shut()
         owner.closing(code)
 
-    def control(self, wire: bytes) -> None:
-        """A WebSocket control frame, which may stand between messages. At once; while the transport is full, not at all:
-        an answer to a ping may be left out when a later one is to come (RFC 6455 section 5.5.3)."""
-        if self._transport is not None and not self._is_stuck:
-            self._transport.write(wire)
+    def pong(self, wire: bytes) -> None:
+        """The answer to a ping, as a frame of RFC 6455. It leaves before what waits. The newest stands for all, and while the
+        transport is full there is none: answers may be left out when a later one is to come (section 5.5.3)."""
+        if self._transport is None or self._is_stuck:
+            return
+        if self._pong is None and self._queue is None and self._latest is None:
+            self._flusher.add(self)
+        self._pong = wire
 
     # --- what the connection calls ------------------------------------------------------------------------------------
 
@@ -210,7 +215,7 @@ class Outbox:
         """The transport takes bytes again."""
         self._is_stuck = False
         self._room = self._flusher.high
-        if self._queue is not None or self._latest is not None:
+        if self._queue is not None or self._latest is not None or self._pong is not None:
             self._flusher.add(self)
         else:
             self._sink_below()
@@ -219,7 +224,7 @@ class Outbox:
         """The connection is over: forget everything. Nothing is called afterwards."""
         self._transport = None
         self._owner = None
-        self._queue = self._plural = self._latest = self.on_drained = None
+        self._queue = self._plural = self._latest = self._pong = self.on_drained = None
         self._count = self._held = 0
         self._refused = self._full = False
 
@@ -236,6 +241,10 @@ class Outbox:
             queue = [*(queue or ()), *latest.values()]
             count += len(latest)
         if not queue:
+            if self._pong is not None:
+                assert self._transport is not None
+                wire, self._pong = self._pong, None
+                self._transport.write(wire)
             return None
         plural = self._plural
         self._queue = self._plural = None
@@ -246,6 +255,8 @@ class Outbox:
         """Hand what was taken to the transport, and let in what was kept out."""
         assert self._transport is not None
         assert self._owner is not None
+        if self._pong is not None:
+            wire, self._pong = self._pong + wire, None
         self._owner.spoke(now, len(wire))
         self._transport.write(wire)
         if self._refused or self._full:

@@ -142,7 +142,7 @@ class Socket(entering.Entering):
         if self._closing:
             return
         if type(item) is reader.Pong:
-            self.outbox.control(item.wire)
+            self.outbox.pong(item.wire)
         elif item is reader.Mark.TEXT:
             for effect in self._connection.receive_text():
                 self.carry_out(effect)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import telemetry
 from gateway import flusher, outbox
+from gateway import frames as wires
 from protocol import codec, codes, messages
 
 LIMIT = 256 * 1024
@@ -362,3 +363,30 @@ def test_an_outbox_that_cannot_be_flushed_is_cut_alone_and_the_others_of_the_sam
         each.outbox.offer(frame(2), 1)
     loop.turn()
     assert [each.got for each in others] == [[frame(1), frame(2)]] * 2
+
+
+def test_pongs_leave_in_the_write_of_the_next_flush_before_its_frames_and_the_newest_stands_for_all() -> None:
+    device = Device()
+    for number in range(100):
+        device.outbox.pong(wires.pong(b"%d" % number))
+    device.outbox.reply(frame(1))
+    device.loop.turn()
+    assert device.transport.writes == [wires.pong(b"99") + wires.binary(frame(1))]
+    device.outbox.pong(wires.pong(b"alone"))
+    device.loop.turn()
+    device.loop.turn()
+    assert device.transport.writes[1:] == [wires.pong(b"alone")]
+
+
+def test_a_transport_that_is_full_takes_no_pong() -> None:
+    device = Device()
+    device.outbox.pong(wires.pong(b"waits"))
+    device.transport.is_blocked = True
+    device.outbox.offer(frame(1, 200_000), 1)
+    device.loop.turn()
+    written = len(device.transport.writes)
+    device.outbox.pong(wires.pong(b"left out"))
+    device.loop.turn()
+    device.transport.unblock()
+    device.loop.turn()
+    assert len(device.transport.writes) == written
