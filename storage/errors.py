@@ -25,3 +25,8 @@ class NameTaken(StorageError):
 
 class NoSuch(StorageError):
     """The user, device, token, invitation or code does not exist, is used up, or is past its date."""
+
+
+class Trimmed(StorageError):
+    """What follows this position of the change feed is not kept any more, or not known to this store, which was set back. Who
+    follows has lost touch: read what is wanted of the streams themselves, and begin anew."""

@@ -194,9 +194,13 @@ class AccountStore(Protocol):
 class ChangeFeed(Protocol):
     """A durable, resumable tail of committed events, for search, push, counters, webhooks."""
 
-    def changes(self, after: int, limit: int) -> Awaitable[list[records.Change]]:
-        """Changes with position > after, in commit order, at most `limit` (a stream's run may be cut; ask on from the last
-        position). Position 0 is the beginning of what is kept. Erased events appear redacted."""
+    def changes(self, after: bytes, limit: int) -> Awaitable[list[records.Change]]:
+        """At most `limit` changes behind the position `after`; b"" is the beginning of what is kept. Ask on from the last one's
+        position; an empty list means that there are no more now.
+
+        Each event comes once, those of a stream in order of seq, and between streams in any order: a back end with many
+        partitions has none. Erased events appear redacted. Raises Trimmed when changes behind `after` were forgotten: they are
+        never skipped in silence."""
         ...
 
     def trim_changes(self, before_time: int) -> Awaitable[int]:

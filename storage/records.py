@@ -251,9 +251,9 @@ class Summary:
 
 @dataclass(slots=True, frozen=True)
 class Change:
-    """One committed event in the change feed. Positions rise in commit order; within a stream they follow seq."""
+    """One committed event in the change feed. `position` is a token to ask on from, of a meaning to its store alone."""
 
-    position: int
+    position: bytes
     stream: bytes
     seq: int
     kind: int

@@ -30,8 +30,19 @@ def unpack(packed: bytes) -> list[tuple[int, int, int]]:
     return list(_RUN.iter_unpack(packed))
 
 
-def changes(conn: connection.Connection, after: int, limit: int) -> list[records.Change]:
-    """See `interfaces.ChangeFeed.changes`."""
+#: A position: the store's incarnation, for a restored one counts on from an earlier number, and the number of a change.
+_POSITION = struct.Struct(">QQ")
+
+
+def changes(conn: connection.Connection, position: bytes, limit: int, incarnation: int) -> list[records.Change]:
+    """See `interfaces.ChangeFeed.changes`. Here the numbers of changes rise over all streams together."""
+    of, after = _POSITION.unpack(position) if position else (incarnation, 0)
+    kept = conn.execute("SELECT position FROM commits ORDER BY position LIMIT 1").fetchone() or (1,)
+    end = conn.execute("SELECT position + count FROM commits ORDER BY position DESC LIMIT 1").fetchone() or (1,)
+    if of != incarnation:
+        raise errors.Trimmed("the store was set back since that position was given out")
+    if position and not kept[0] <= after + 1 <= end[0]:
+        raise errors.Trimmed(f"the feed holds the changes {kept[0]}..{end[0] - 1}, and was asked for what follows {after}")
     found: list[records.Change] = []
     row = conn.execute("SELECT max(position) FROM commits WHERE position <= ?", (after + 1,)).fetchone()
     start = row[0] or 0
@@ -39,25 +50,28 @@ def changes(conn: connection.Connection, after: int, limit: int) -> list[records
         commits = conn.execute(
             "SELECT position, runs FROM commits WHERE position >= ? ORDER BY position LIMIT ?", (start, _READ_ROWS)
         ).fetchall()
-        for position, packed in commits:
+        for first_position, packed in commits:
+            at = first_position
             for sid, first, count in unpack(packed):
-                skipped = min(max(after + 1 - position, 0), count)
+                skipped = min(max(after + 1 - at, 0), count)
                 wanted = min(count - skipped, limit - len(found))
                 if wanted > 0:
-                    found += _run(conn, position + skipped, sid, first + skipped, wanted)
-                position += count
-            start = position
+                    stream = rows.stream_of(conn, sid)
+                    for number, event in enumerate(_run(conn, stream, sid, first + skipped, wanted), at + skipped):
+                        token = _POSITION.pack(incarnation, number)
+                        found.append(records.Change(token, stream, event.seq, event.kind, event.data))
+                at += count
+            start = at
         if len(commits) < _READ_ROWS:
             break
     return found
 
 
-def _run(conn: connection.Connection, position: int, sid: int, first: int, count: int) -> list[records.Change]:
-    stream = rows.stream_of(conn, sid)
+def _run(conn: connection.Connection, stream: bytes, sid: int, first: int, count: int) -> list[records.Event]:
     events = rows.events(conn, stream, sid, first, first + count - 1, count)
     if len(events) != count:
         raise errors.Damaged(f"stream {stream.hex()} lacks events of {first}..{first + count - 1} that the feed names")
-    return [records.Change(position + offset, stream, event.seq, event.kind, event.data) for offset, event in enumerate(events)]
+    return events
 
 
 def trim(conn: connection.Connection, before_time: int) -> int:

@@ -210,8 +210,8 @@ class SQLiteStore:
 
     # --- ChangeFeed
 
-    def changes(self, after: int, limit: int) -> Awaitable[list[records.Change]]:
-        return self._readers.read(feed.changes, after, limit)
+    def changes(self, after: bytes, limit: int) -> Awaitable[list[records.Change]]:
+        return self._readers.read(feed.changes, after, limit, self.incarnation)
 
     async def trim_changes(self, before_time: int) -> int:
         total = 0

@@ -307,7 +307,7 @@ async def stored(folder: pathlib.Path, seen: history.History) -> None:
     assert found == [], found
     store = await sqlite.open_store(folder)
     try:
-        position = 0
+        position = b""
         streams: set[bytes] = set()
         while changes := await store.changes(position, 1000):
             position = changes[-1].position

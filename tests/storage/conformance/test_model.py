@@ -249,7 +249,7 @@ class Machine(RuleBasedStateMachine):
     def the_feed_tells_everything_once(self) -> None:
         if not hasattr(self, "runner"):
             return
-        found = self.run(self.store.changes(0, 10**6))
+        found = self.run(self.store.changes(b"", 10**6))
         for stream, model in self.streams.items():
             told = [(change.seq, change.data) for change in found if change.stream == stream]
             assert told == [(event.seq, event.data) for event in model.events]

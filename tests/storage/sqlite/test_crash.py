@@ -75,7 +75,7 @@ async def test_what_was_acknowledged_survives_kill_9_once_and_without_gaps(tmp_p
             assert [seq for seq, _ in found] == list(range(1, len(found) + 1))
             assert all(body.startswith(stream + seq.to_bytes(7, "big")) for seq, body in found)
             assert {(stream, seq) for seq, _ in found} >= {each for each in acknowledged if each[0] == stream}
-        changes = await store.changes(0, 10**6)
+        changes = await store.changes(b"", 10**6)
         assert len({(change.stream, change.seq) for change in changes}) == len(changes)
         assert {(change.stream, change.seq) for change in changes} >= acknowledged
         await store.close()

@@ -155,7 +155,7 @@ async def test_a_damaged_event_is_never_served_and_others_are(data: pathlib.Path
         store.range(DIRECT, 1, 1, 1, 1),
         store.item(DIRECT, 1),
         store.page(DIRECT, 1, 9, True, 9, 999),
-        store.changes(0, 9),
+        store.changes(b"", 9),
     ):
         with pytest.raises(errors.Damaged):
             await read
