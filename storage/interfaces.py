@@ -3,6 +3,8 @@
 Rules that hold for all of them:
 
 * No call spans the data of two users or two streams, except where its docstring says so; nothing needs a join across users.
+  Such a call need not be atomic then: its docstring says what may show of a half. After `OutcomeUnknown`, or a crash, the same
+  call again completes the half.
 * A call that returns normally is durable (embedded: committed with `synchronous=FULL`; scaled out: quorum).
 * `Unavailable` means nothing changed. `OutcomeUnknown` means repeat the same call; every write here is idempotent.
 * Reads never wait for writes to finish and never see half a write.
@@ -34,7 +36,11 @@ class LogStore(Protocol):
         - that writes the fold of an event which has expired and been erased meanwhile is STORED without that fold (one that it
           erases itself apart): nothing of it would be found by a later erasure.
         One bad write does not spoil the others: they are tried again apart. Never raises for the store's
-        own trouble: that is FAILED (definite) or UNKNOWN."""
+        own trouble: that is FAILED (definite) or UNKNOWN.
+
+        A back end without compare-and-set, which finds out afterwards whose write counts, may answer UNKNOWN in the place of
+        FENCED and CONFLICT; what readers see once the stream is loaded is the same. It may be called again while a call is
+        under way, with writes of other streams: two batches under way hold no write of the same stream."""
         ...
 
     def load(self, stream: bytes) -> Awaitable[records.Loaded]:
@@ -75,7 +81,8 @@ class LogStore(Protocol):
         ...
 
     async def erase_expired(self, now: int, redact: records.Redact, max_events: int) -> int:
-        """Erase events with 0 < expires_at <= now, as `Erasure` says; returns how many. Called until it returns 0."""
+        """Erase events with 0 < expires_at <= now, as `Erasure` says; returns how many. Called until it returns 0. It spans
+        streams, and is atomic for each event: body and fold go together, the fold first where that cannot be."""
         ...
 
 
@@ -83,7 +90,8 @@ class InboxStore(Protocol):
     """What one user's devices have and lack: memberships, cursors, the conversation list."""
 
     def memberships(self, user: int, stream: bytes) -> Awaitable[tuple[tuple[int, int], ...]]:
-        """The intervals (joined, removed) that the user may read, oldest first; empty when never a member."""
+        """The intervals (joined, removed) that the user may read, oldest first; empty when never a member. This is what readers
+        are admitted by: it follows from stored appends alone (see `records.Append`), and contains all that were answered."""
         ...
 
     def behind(self, user: int, device: int) -> Awaitable[list[records.Behind]]:
@@ -107,7 +115,10 @@ class AccountStore(Protocol):
 
     def create_user(self, user: records.User) -> Awaitable[records.User]:
         """Store a new user, with a membership of the own account stream from seq 1. NameTaken if the key is in use.
-        A user with equal key and equal non-None `request`, or equal (issuer, subject), exists already: that one is returned."""
+        A user with equal key and equal non-None `request`, or equal (issuer, subject), exists already: that one is returned.
+
+        It spans the key (or subject), which is claimed first and for one user only, the user and the membership. Of a half the
+        key is taken and nobody is found by it: `user_by_key` and `user_by_subject` are None until the rest is there."""
         ...
 
     def user(self, user: int) -> Awaitable[records.User | None]: ...
@@ -121,7 +132,8 @@ class AccountStore(Protocol):
         ...
 
     def rename(self, user: int, name: str, key: str) -> Awaitable[None]:
-        """Claim `key` and release the old one, atomically. NameTaken; NoSuch."""
+        """Claim `key`, then take the name, then release the old key. NameTaken; NoSuch. Of a half both keys find the user,
+        under one of both names; never neither, and no key ever finds two."""
         ...
 
     def set_password(self, user: int, password: str, old: str | None) -> Awaitable[None]:
@@ -143,7 +155,8 @@ class AccountStore(Protocol):
         ...
 
     def add_device(self, device: records.Device, token: records.Token) -> Awaitable[None]:
-        """Store a device and its first token; its cursors start at the heads of the user's streams. Idempotent."""
+        """Store a device and its first token; its cursors start at the heads of the user's streams. Idempotent. The token comes
+        last: until it is there nobody can come in with it, and a device of a half is at most listed."""
         ...
 
     def devices(self, user: int) -> Awaitable[list[records.Device]]: ...
@@ -151,7 +164,7 @@ class AccountStore(Protocol):
     def rename_device(self, user: int, device: int, name: str) -> Awaitable[None]: ...
 
     def revoke_device(self, user: int, device: int) -> Awaitable[bool]:
-        """Drop a device, its tokens and cursors. False when there was none."""
+        """Drop a device, its tokens and cursors, the tokens first. False when there was none."""
         ...
 
     def find_token(self, digest: bytes) -> Awaitable[records.Token | None]: ...
@@ -187,7 +200,8 @@ class AccountStore(Protocol):
         ...
 
     def forget_devices(self, silent_since: int, limit: int) -> Awaitable[list[records.Device]]:
-        """Drop devices not seen since then, as `revoke_device` does, and name them."""
+        """Drop devices not seen since then, as `revoke_device` does, and name them. It spans users. Of a half a device has lost
+        its tokens and still stands, and is named by a later call."""
         ...
 
 

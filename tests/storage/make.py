@@ -89,6 +89,19 @@ async def results(store: interfaces.LogStore, *writes: records.Write) -> list[re
     return [outcome.result for outcome in await store.commit(list(writes))]
 
 
+async def answers(store: interfaces.LogStore, expected: Sequence[records.Result], *writes: records.Write) -> None:
+    """Commit, see that each write ended as expected, and load the streams.
+
+    A back end without compare-and-set may not know what another one refuses (`LogStore.commit`); what is seen after the load
+    is the same."""
+    found = await results(store, *writes)
+    refusals = (records.Result.CONFLICT, records.Result.FENCED)
+    unsure = [want in refusals and got is records.Result.UNKNOWN for want, got in zip(expected, found, strict=True)]
+    assert [want if each else got for want, got, each in zip(expected, found, unsure, strict=True)] == list(expected)
+    for stream in {write.stream for write in writes if isinstance(write, records.Append)}:
+        await store.load(stream)
+
+
 def healthy(store: interfaces.Store) -> bool:
     """What the store says of itself now (a type checker takes a property for something that stays)."""
     return store.healthy

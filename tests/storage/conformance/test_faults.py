@@ -8,7 +8,7 @@ import pytest
 
 from storage import errors, interfaces, records
 from tests.storage import backends, faults, make
-from tests.storage.make import ASHA, DIRECT, GROUP, PHONE, append, event, member
+from tests.storage.make import ASHA, BEN, DIRECT, GROUP, PHONE, append, event, member
 
 #: After these, only a load can tell whether the append is stored.
 UNKNOWN = [faults.Fault.LOST, faults.Fault.UNANSWERED, faults.Fault.LATE]
@@ -61,7 +61,7 @@ async def test_a_loading_owner_is_given_an_epoch_that_fences_those_before_it(
         assert loaded.epoch > before
         await make.stored(store, append(stream, loaded.head + 1, event(b"mine"), epoch=loaded.epoch))
         late = append(stream, loaded.head + 2, event(b"late"), epoch=before)
-        assert await make.results(store, late) == [records.Result.FENCED]
+        await make.answers(store, [records.Result.FENCED], late)
         assert (await store.load(stream)).epoch == loaded.epoch
     await store.close()
 
@@ -71,7 +71,7 @@ async def test_a_late_write_of_an_owner_that_lost_its_place_does_not_count(store
     faulty.faults.append(faults.Fault.LATE)
     assert await make.results(faulty.store, append(DIRECT, 1, event(b"late"))) == [records.Result.UNKNOWN]
     await make.stored(store, append(DIRECT, 1, event(b"new owner"), epoch=2))
-    assert await make.results(faulty.store, append(DIRECT, 1, event(b"late"))) == [records.Result.FENCED]
+    await make.answers(faulty.store, [records.Result.FENCED], append(DIRECT, 1, event(b"late")))
     assert await make.whole(store, DIRECT) == [(1, b"new owner")]
 
 
@@ -90,3 +90,16 @@ async def test_a_store_that_is_away_says_so(store: interfaces.Store) -> None:
     with pytest.raises(errors.Unavailable):
         await faulty.store.load(DIRECT)
     assert not faulty.healthy
+
+
+@pytest.mark.parametrize("fault", UNKNOWN)
+async def test_after_a_load_who_may_read_is_what_its_events_say(store: interfaces.Store, fault: faults.Fault) -> None:
+    """A joining and a removal whose append ended unknown: all of it, or nothing."""
+    await make.stored(store, append(GROUP, 1, event(), members=[member(ASHA, GROUP)]))
+    faulty = faults.FaultyStore(store)
+    faulty.faults.append(fault)
+    change = append(GROUP, 2, event(), members=[member(ASHA, GROUP, 1, 2), member(BEN, GROUP, 2)])
+    assert await make.results(faulty.store, change) == [records.Result.UNKNOWN]
+    stored = (await faulty.store.load(GROUP)).head == 2
+    assert await store.memberships(ASHA, GROUP) == ((1, 2 if stored else records.OPEN_END),)
+    assert await store.memberships(BEN, GROUP) == (((2, records.OPEN_END),) if stored else ())

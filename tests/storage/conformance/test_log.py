@@ -7,6 +7,7 @@ import pathlib
 
 import pytest
 
+from protocol import ids
 from storage import interfaces, records
 from tests.storage import backends, make
 from tests.storage.make import DIRECT, GROUP, append, event
@@ -89,22 +90,22 @@ async def test_a_repeat_does_not_bring_old_parts_back(store: interfaces.Store) -
 )
 async def test_an_append_out_of_place_conflicts_and_changes_nothing(store: interfaces.Store, write: records.Append) -> None:
     await make.stored(store, append(DIRECT, 1, event(b"a"), event(b"b")))
-    assert await make.results(store, write) == [CONFLICT]
+    await make.answers(store, [CONFLICT], write)
     assert await make.whole(store, DIRECT) == [(1, b"a"), (2, b"b")]
 
 
 async def test_an_older_epoch_is_fenced_and_a_newer_one_takes_over(store: interfaces.Store) -> None:
     await make.stored(store, append(DIRECT, 1, event(), epoch=5))
-    assert await make.results(store, append(DIRECT, 2, event(), epoch=4)) == [FENCED]
+    await make.answers(store, [FENCED], append(DIRECT, 2, event(), epoch=4))
     await make.stored(store, append(DIRECT, 2, event(), epoch=7))
-    assert await make.results(store, append(DIRECT, 3, event(), epoch=5)) == [FENCED]
+    await make.answers(store, [FENCED], append(DIRECT, 3, event(), epoch=5))
     assert [found.epoch for found in await store.range(DIRECT, 1, 9, 9, 999)] == [5, 7]
 
 
 async def test_an_owner_may_take_over_without_an_event(store: interfaces.Store) -> None:
     await make.stored(store, append(DIRECT, 1, event(), epoch=1), append(DIRECT, 2, epoch=3))
     assert (await store.load(DIRECT)).epoch == 3
-    assert await make.results(store, append(DIRECT, 2, event(), epoch=2)) == [FENCED]
+    await make.answers(store, [FENCED], append(DIRECT, 2, event(), epoch=2))
 
 
 async def test_a_repeat_by_a_newer_owner_raises_the_epoch(store: interfaces.Store) -> None:
@@ -116,23 +117,22 @@ async def test_a_repeat_by_a_newer_owner_raises_the_epoch(store: interfaces.Stor
 async def test_nothing_is_stored_on_top_of_what_was_not(store: interfaces.Store) -> None:
     """Seq 2 was taken by an append that came late: what was decided on top of one's own seq 2 must not follow it."""
     await make.stored(store, append(DIRECT, 1, event(b"a")), append(DIRECT, 2, event(b"late")))
-    found = await make.results(store, append(DIRECT, 2, event(b"b")), append(DIRECT, 3, event(b"on top of b")))
-    assert found == [CONFLICT, CONFLICT]
+    await make.answers(store, [CONFLICT, CONFLICT], append(DIRECT, 2, event(b"b")), append(DIRECT, 3, event(b"on top of b")))
     assert await make.whole(store, DIRECT) == [(1, b"a"), (2, b"late")]
     await make.stored(store, append(DIRECT, 3, event(b"c")))
 
 
 async def test_one_bad_write_does_not_spoil_the_others(store: interfaces.Store) -> None:
     await make.stored(store, append(GROUP, 1, event(b"x"), epoch=2))
-    found = await make.results(
+    await make.answers(
         store,
+        [STORED, FENCED, CONFLICT, STORED, STORED],
         append(DIRECT, 1, event(b"a")),
         append(GROUP, 2, event(b"y"), epoch=1),
         append(GROUP, 9, event(b"z"), epoch=2),
         append(DIRECT, 2, event(b"b")),
         records.Mark(GROUP, make.BEN, 1, 1),
     )
-    assert found == [STORED, FENCED, CONFLICT, STORED, STORED]
     assert await make.whole(store, DIRECT) == [(1, b"a"), (2, b"b")]
     assert await make.whole(store, GROUP) == [(1, b"x")]
 
@@ -149,11 +149,26 @@ async def test_a_stream_that_cannot_be_written_fails_alone(store: interfaces.Sto
     await make.stored(store, append(GROUP, 2, event(b"y")), append(DIRECT, 2, event(b"b")))
 
 
-async def test_commits_of_one_moment_keep_their_order(store: interfaces.Store) -> None:
-    commits = [store.commit([append(DIRECT, seq, event(b"%d" % seq))]) for seq in range(1, 151)]
-    outcomes = await asyncio.gather(*commits)
-    assert outcomes == [[records.STORED]] * 150
-    assert await make.whole(store, DIRECT) == [(seq, b"%d" % seq) for seq in range(1, 151)]
+async def test_commits_of_other_streams_may_be_under_way_together(store: interfaces.Store) -> None:
+    streams = [ids.direct_stream(1, other) for other in range(2, 32)]
+    for seq in range(1, 4):
+        commits = [store.commit([append(stream, seq, event(b"%d" % seq))]) for stream in streams]
+        assert await asyncio.gather(*commits) == [[records.STORED]] * len(streams)
+    for stream in streams:
+        assert await make.whole(store, stream) == [(1, b"1"), (2, b"2"), (3, b"3")]
+
+
+async def test_who_may_read_follows_from_stored_appends_alone(store: interfaces.Store) -> None:
+    first = append(GROUP, 1, event(), members=[make.member(make.ASHA, GROUP), make.member(make.BEN, GROUP)])
+    await make.stored(store, first, append(GROUP, 2, event(), epoch=2))
+    joins = [make.member(make.CARA, GROUP, 3), make.member(make.BEN, GROUP, 1, 3)]
+    await make.answers(store, [FENCED], append(GROUP, 3, event(b"late"), members=joins))
+    await make.answers(store, [CONFLICT], append(GROUP, 9, event(b"elsewhere"), members=joins, epoch=2))
+    assert await store.memberships(make.CARA, GROUP) == ()
+    assert await store.memberships(make.BEN, GROUP) == ((1, records.OPEN_END),)
+    await make.stored(store, append(GROUP, 3, event(b"in time"), members=joins, epoch=2))
+    assert await store.memberships(make.CARA, GROUP) == ((3, records.OPEN_END),)
+    assert await store.memberships(make.BEN, GROUP) == ((1, 3),)
 
 
 async def test_load_gives_the_snapshot_and_only_what_came_after(store: interfaces.Store) -> None:

@@ -277,3 +277,18 @@ async def test_a_log_that_has_grown_once_is_copied_only_when_it_is_full_again(
     assert len(copies) == 4  # each time the bulk, then the rest
     assert second > first / 2
     await store.close()
+
+
+async def test_a_refusal_is_definite(store: sqlite.SQLiteStore) -> None:
+    """Where the contract leaves room for not knowing."""
+    await make.stored(store, append(DIRECT, 1, event(), epoch=5))
+    refused = [append(DIRECT, 2, event(), epoch=4), append(DIRECT, 9, event(), epoch=5)]
+    assert await make.results(store, refused[0]) == [records.Result.FENCED]
+    assert await make.results(store, refused[1]) == [records.Result.CONFLICT]
+
+
+async def test_commits_of_one_stream_that_are_under_way_together_keep_their_order(store: sqlite.SQLiteStore) -> None:
+    """More than the contract asks for."""
+    commits = [store.commit([append(DIRECT, seq, event(b"%d" % seq))]) for seq in range(1, 151)]
+    assert await asyncio.gather(*commits) == [[records.STORED]] * 150
+    assert await make.whole(store, DIRECT) == [(seq, b"%d" % seq) for seq in range(1, 151)]
