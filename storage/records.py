@@ -109,9 +109,9 @@ class Append:
     `snapshot_seq` says that the parts, with what stood there before, now form a whole snapshot as of this seq.
     `members` and `mentions` are other users' view of the stream. A back end that cannot write them in the same transaction
     keeps this order. Mentions go before the events: an index may name too much, never too little. Memberships say who may read
-    what, so they are no mere index: a joining goes before the events (or `behind` would miss the stream), a removal after them (or a
-    failed append would shut a member out), and either is marked as of this append until that is known to be stored. One so
-    marked counts for `behind`; it admits nobody, and shuts nobody out, before its event is found in the stream; and the next
+    what, so they are no mere index: a joining goes before the events (or `behind` would miss the stream), a removal after them
+    (or a failed append would shut a member out), and either is marked as of this append until that is known to be stored. One
+    so marked counts for `behind`; it admits nobody, and shuts nobody out, before its event is found in the stream; and the next
     `load` of the stream completes what a crash left out."""
 
     stream: bytes

@@ -13,11 +13,12 @@ from collections.abc import Iterator
 import pytest
 from websockets.asyncio.client import connect
 
+import server
 from client.client import SUBPROTOCOL, Client
 from node import Node
 from protocol import codec, codes, ids, messages
 from storage import errors, records
-from storage.sqlite import bulk, doctor, folder
+from storage.sqlite import bulk, doctor, folder, isolate
 from storage.sqlite import store as sqlite
 from tests import conftest
 from tests.faults import nodes, traffic
@@ -115,6 +116,13 @@ async def test_a_damaged_row_is_never_served_and_all_others_are(tmp_path: pathli
         await store.range(damaged, 1, 20, 99, 10**6)
     assert [row.seq for row in await store.range(damaged, 9, 20, 99, 10**6)] == list(range(9, 21))
     await store.close()
+    assert len(isolate.isolate(data, server.lost_event)) == 1
+    async with nodes.inside(data) as node, Client(node.url, messages.TokenCredential(tokens[1]), strict=True) as ben:
+        page = await ben.history(damaged, limit=50)
+        assert sorted(item.seq for item in page.items) == [seq for seq in range(1, 21) if seq != 8]
+        assert [(gone.first, gone.last) for gone in page.gone] == [(8, 8)]
+        assert (await ben.send_text(damaged, "and on")).seq == 21
+        assert await health(node) == 200
 
 
 async def first_answer(url: str, token: bytes, frame: messages.Frame) -> messages.ServerFrame:
