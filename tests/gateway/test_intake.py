@@ -209,6 +209,19 @@ async def test_what_makes_the_node_fail_ends_the_connection_that_sent_it_and_eve
         )
 
 
+async def test_nothing_that_a_read_brings_raises_out_of_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world.running() as node, node.client():
+        (socket,) = node.sockets
+
+        def fail(_data: bytes) -> messages.ClientFrame:
+            raise RecursionError
+
+        monkeypatch.setattr(codec, "decode_client", fail)
+        socket.data_received(Frame(BINARY, world.send(1)).serialize(mask=True))
+        await node.settled(lambda: not node.sockets)
+        assert node.sessions.detached == [1001]
+
+
 async def test_no_more_of_a_batch_is_read_in_one_go_than_one_turn_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     async with world.running() as node, node.client():
         read: list[bytes] = []
