@@ -32,6 +32,9 @@ BACKLOG = 16
 #: Those for which nothing is handled either.
 WAITING = FULL | STOPPING | REFUSED
 
+#: No frames.
+_NONE: Iterator[list[connection.Effect]] = iter(())
+
 Special = reader.Pong | reader.Ended | reader.Mark
 
 
@@ -178,21 +181,21 @@ class Intake(toll.Payer, asyncio.Protocol):
         An entry is reader.Incoming, the frames of a message that were not read yet, or a command that was held."""
         remaining = iter(entries)
         for entry in remaining:
-            kind = type(entry)
-            frames: Iterator[list[connection.Effect]] = iter(())
-            if kind is bytes:
-                frames = iter(self._connection.receive(cast("bytes", entry), now))
-            elif kind is Command:
-                self.pass_on(cast("Command", entry))  # paid for when it was read
-                left -= 1
+            if type(entry) is bytes:
+                frames = iter(self._connection.receive(entry, now))
             elif isinstance(entry, Iterator):
                 frames = entry
             else:
-                self.special(cast("Special", entry), now)
+                frames = _NONE
                 left -= 1
+                if type(entry) is Command:
+                    self.pass_on(entry)  # paid for when it was read
+                else:
+                    self.special(cast("Special", entry), now)
             for effects in frames:
-                if effects and type(effects[0]) is Command:
-                    self.command(effects[0], now)
+                first = effects[0] if effects else None
+                if type(first) is Command:
+                    self.command(first, now)
                 else:
                     self._other(effects, now)
                 left -= 1

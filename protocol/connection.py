@@ -173,25 +173,20 @@ class Connection:
     def _one(self, data: bytes | Raw) -> list[Effect]:
         """One frame."""
         effects: list[Effect] = []
-        try:
-            if not data:
-                raise codec.Problem(0, codes.MALFORMED, "an empty message")
-            self._read(data, effects)
-        except codec.Problem as problem:
-            self._complain(problem, effects)
-        except scan.TooBig:
-            effects += self.close(codes.TOO_BIG)
-        return effects
-
-    def _read(self, data: bytes | Raw, effects: list[Effect]) -> None:
-        """Problem, scan.TooBig."""
         if self.state is State.HELLO:
             number, rid = codec.leading(bytes(data))
             if number != _HELLO and codec.is_known(number):  # a stranger's: not worth reading
                 effects.append(_error(rid, codes.NOT_READY))
-                effects += self.close(codes.PROTOCOL_ORDER)
-                return
-        frame = codec.decode_client(data)
+                return effects + self.close(codes.PROTOCOL_ORDER)
+        try:
+            if not data:
+                raise codec.Problem(0, codes.MALFORMED, "an empty message")
+            frame = codec.decode_client(data)
+        except codec.Problem as problem:
+            self._complain(problem, effects)
+            return effects
+        except scan.TooBig:
+            return self.close(codes.TOO_BIG)
         self._bad = 0
         if self.state is State.OPEN:
             if type(frame) is messages.Hello:
@@ -206,6 +201,7 @@ class Connection:
         else:
             effects.append(_error(frame.rid, codes.NOT_READY))
             effects += self.close(codes.PROTOCOL_ORDER)
+        return effects
 
     def _hold(self, command: Command, effects: list[Effect]) -> None:
         if type(command.frame) is messages.ClientHeartbeat:
