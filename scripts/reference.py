@@ -12,6 +12,7 @@ import msgspec
 import config
 from actors import session
 from actors.state import log, reader, rules
+from auth import accounts, attempts
 from client import inflow, own
 from gateway import limits as gateway_limits
 from protocol import codec, codes, connection, events, ids, messages, scan
@@ -258,6 +259,8 @@ def _parts() -> dict[str, Callable[[], str]]:
         "devices": lambda: str(session.MAX_DEVICES),
         "attempts": lambda: str(_AUTH.attempts),
         "address_attempts": lambda: str(_AUTH.attempts_per_address),
+        "attempts_at_once": lambda: str(accounts.MAX_AT_ONCE),
+        "right_times": lambda: str(attempts.RIGHT_TIMES),
         "attempts_minutes": lambda: f"{_AUTH.attempts_window_s / 60:g}",
         "rules": _rules,
         "refusals": _refusals,
