@@ -10,8 +10,9 @@ from __future__ import annotations
 from client import inflow, outflow, requests
 from protocol import codec, messages
 
-#: Bytes that a batch of commands may reach; a single larger frame goes alone. Half the usual limit of a WebSocket message.
-BATCH_BYTES = 32 * 1024
+#: Bytes that a batch of commands may reach; a single larger frame goes alone. Of a message that a cut interrupts nothing is
+#: carried out: on a line that breaks after every few kilobytes, larger ones would never arrive.
+BATCH_BYTES = 4 * 1024
 #: Bytes of the header of a batch, at most.
 HEADER_BYTES = 5
 #: Parts of the server's rate and burst that are used. The rest is for what the server charges and cannot be counted here:
