@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from actors.runtime import callbacks
+
 if TYPE_CHECKING:
     from actors.runtime.ref import ActorRef
-
-logger = logging.getLogger("actors.runtime")
 
 COMPACT_ABOVE = 64
 """Cancelled timers. Below this, building the heap again saves nothing worth having."""
@@ -27,7 +26,7 @@ class Timer:
     __slots__ = ("_callback", "_service", "when")
 
     def __init__(self, service: Timers, when: float, callback: Callable[[], object] | None) -> None:
-        self._service = service
+        self._service: Timers | None = service  # while it stands in the heap
         self.when = when
         self._callback = callback
 
@@ -39,11 +38,12 @@ class Timer:
         """Have it never fire. A timer that has fired or was cancelled is left alone."""
         if self._callback is not None:
             self._callback = None
-            self._service.forget_one()
+            if self._service is not None:
+                self._service.forget_one()
 
-    def disarm(self) -> None:
-        """Cancel a timer that is no longer in the heap."""
-        self._callback = None
+    def leave_heap(self) -> None:
+        """It has been taken out of the heap: to be fired, or for good."""
+        self._service = None
 
     def fire(self) -> None:
         callback, self._callback = self._callback, None
@@ -88,26 +88,29 @@ class Timers:
         return len(self._heap) - self._cancelled
 
     def call_later(self, delay_s: float, callback: Callable[[], object]) -> Timer:
-        """Call `callback` once, `delay_s` seconds from now (at once in the next tick when not above 0)."""
+        """Call `callback` once, `delay_s` seconds from now (in the next tick when not above 0)."""
         return self._add(Timer(self, self._clock() + delay_s, callback))
 
     def tell_later(self, delay_s: float, ref: ActorRef[Any], message: Any) -> Timer:
         return self._add(ActorTimer(self, self._clock() + delay_s, ref, message))
 
     def run_due(self) -> int:
-        """Fire, in order of their times, what is due by the clock; returns how many fired."""
-        fired = 0
+        """Fire, in order of their times, what is due by the clock; returns how many fired. What a callback adds waits
+        for the next call, due or not: one that comes back at once would keep everything else waiting."""
         now = self._clock()
+        due: list[Timer] = []
         while self._heap and self._heap[0][0] <= now:
             timer = heapq.heappop(self._heap)[2]
-            if not timer.pending:
+            timer.leave_heap()
+            if timer.pending:
+                due.append(timer)
+            else:
                 self._cancelled -= 1
-                continue
-            fired += 1
-            try:
-                timer.fire()
-            except Exception:
-                logger.exception("a timer's callback raised")
+        fired = 0
+        for timer in due:
+            if timer.pending:  # none before it has cancelled it
+                fired += 1
+                callbacks.notify("a timer's callback", timer.fire)
         self._arm()
         return fired
 
@@ -118,7 +121,8 @@ class Timers:
             self._handle = None
         heap, self._heap, self._cancelled = self._heap, [], 0
         for _, _, timer in heap:
-            timer.disarm()
+            timer.leave_heap()
+            timer.cancel()
 
     def forget_one(self) -> None:
         """A timer in the heap was cancelled."""

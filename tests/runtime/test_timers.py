@@ -134,3 +134,41 @@ def test_timers_fire_once_in_order_and_never_when_cancelled(plan: list[tuple[int
         assert len(service) == 0
 
     asyncio.run(run())
+
+
+async def test_what_a_callback_adds_waits_for_the_next_call_even_if_it_is_due(world: World) -> None:
+    fired: list[str] = []
+
+    def again() -> None:
+        fired.append("again")
+        world.runtime.timers.call_later(0.0, again)
+        world.runtime.timers.call_later(-5.0, lambda: fired.append("long due"))
+
+    world.runtime.timers.call_later(1.0, again)
+    world.runtime.timers.call_later(2.0, lambda: fired.append("second"))
+    world.clock.now += 3.0
+    assert world.runtime.timers.run_due() == 2
+    assert fired == ["again", "second"]
+    assert world.runtime.timers.run_due() == 2
+    assert fired == ["again", "second", "long due", "again"]
+
+
+async def test_a_timer_that_is_cancelled_by_one_that_fires_with_it_does_not_fire(world: World) -> None:
+    service, fired = world.runtime.timers, []
+    service.call_later(1.0, lambda: victim.cancel())
+    victim = service.call_later(2.0, lambda: fired.append("victim"))
+    service.call_later(9.0, lambda: fired.append("later"))
+    world.clock.now += 3.0
+    assert service.run_due() == 1
+    assert fired == []
+    assert len(service) == 1
+
+
+async def test_a_callback_that_raises_what_it_should_not_does_not_stop_the_clock(world: World) -> None:
+    def broken() -> None:
+        raise asyncio.CancelledError
+
+    fired = asyncio.Event()
+    world.runtime.timers.call_later(0.0, broken)
+    world.runtime.timers.call_later(0.0, fired.set)
+    await fired.wait()
