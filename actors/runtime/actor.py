@@ -6,13 +6,14 @@ inbox, stop flag) is made when asked for.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, Self, TypeVar
 
 import pykka
 from pykka import messages
 
-from actors.runtime import future, mailbox, pipes, ref, timers
+from actors.runtime import endings, future, mailbox, pipes, ref, timers
 from actors.runtime.runtime import Runtime
 
 T = TypeVar("T")
@@ -36,7 +37,10 @@ class Actor(pykka.Actor):
     """Piped awaitables that may run at once."""
 
     await_limit_s: ClassVar[float | None] = 5.0
-    """Seconds an async handler may await before the watchdog takes it for hung; None: as long as it likes."""
+    """Seconds an async handler or hook may await before it is taken for hung and cancelled; None: as long as it likes."""
+
+    slow_pipe_s: ClassVar[float | None] = 5.0
+    """Seconds a piped awaitable may run before it is reported as hung, once; it goes on. None: it never is."""
 
     _actor_ref: ref.ActorRef[Any]
 
@@ -50,11 +54,18 @@ class Actor(pykka.Actor):
     @classmethod
     def start(cls, *args: Any, **kwargs: Any) -> ref.ActorRef[Self]:
         """Make the actor with these arguments, register it and have its `on_start` run in the next tick, before any
-        message. What its initialiser raises is raised here."""
-        actor = cls(*args, **kwargs)
-        assert hasattr(actor, "_actor_ref"), "Actor.__init__() has not been called: does an override forget super().__init__()?"
-        actor._actor_ref._runtime.registry.register(actor._actor_ref)
-        actor._start_actor_loop()
+        message, also those that its initialiser sends it. What its initialiser raises is raised here; then it is dead."""
+        actor = cls.__new__(cls, *args, **kwargs)
+        try:
+            actor.__init__(*args, **kwargs)  # type: ignore[misc]  # apart from __new__, to have the actor if it raises
+            assert hasattr(actor, "_actor_ref"), "Actor.__init__() has not been called: does an override forget it?"
+            actor._actor_ref._runtime.registry.register(actor._actor_ref)
+            actor._start_actor_loop()
+        except BaseException:
+            made: ref.ActorRef[Any] | None = getattr(actor, "_actor_ref", None)
+            if made is not None:
+                made._runtime.on_loop(functools.partial(endings.end, made, None, hook=False))
+            raise
         return actor._actor_ref
 
     @staticmethod
@@ -66,8 +77,8 @@ class Actor(pykka.Actor):
         return future.Future()
 
     def _start_actor_loop(self) -> None:
-        if type(self).on_start is not pykka.Actor.on_start:
-            self._actor_ref.tell_system(mailbox.START)
+        has_on_start = type(self).on_start is not pykka.Actor.on_start
+        self._actor_ref._runtime.on_loop(self._actor_ref.begin, has_on_start)
 
     @property
     def actor_ref(self) -> ref.ActorRef[Self]:

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 from pykka import messages
 
 from actors.runtime.errors import BlockingOnLoop
+from actors.runtime.future import Future
 
 if TYPE_CHECKING:
     from pykka._envelope import Envelope
 
-    from actors.runtime.future import Future
     from actors.runtime.ref import ActorRef
 
 LANE_TELL = 0
@@ -93,12 +93,15 @@ class Inbox:
         return self
 
     def put(self, envelope: Envelope[Any], /) -> None:
-        """Queue a Pykka envelope as `tell` or `ask` would. Raises MailboxFull, ActorDeadError."""
+        """Queue a Pykka envelope as `tell` or `ask` would. Raises MailboxFull, ActorDeadError, and TypeError for a
+        future of another kind than actors here give."""
         assert self._ref is not None
         if envelope.reply_to is None:
             self._ref.tell(envelope.message)
+        elif isinstance(envelope.reply_to, Future):
+            self._ref.tell(Ask(envelope.message, envelope.reply_to))
         else:
-            self._ref.tell(Ask(envelope.message, envelope.reply_to))  # type: ignore[arg-type]
+            raise TypeError(f"an answer goes to a Future of this runtime, not to {envelope.reply_to!r}")
 
     def get(self) -> Envelope[Any]:
         """Always refused: the runtime alone takes messages, and waiting for one would block the loop."""

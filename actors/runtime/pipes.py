@@ -1,4 +1,4 @@
-"""Awaitables that run for an actor and end in a message to it (Akka's pipeTo)."""
+"""Awaitables that run for an actor and end in a message to it (Akka's pipeTo). `suspended.py` reports those that hang."""
 
 from __future__ import annotations
 
@@ -13,28 +13,34 @@ if TYPE_CHECKING:
 
 
 class Pipe:
-    """One running awaitable. Counts as pending work of its actor."""
+    """One awaitable that runs since `since` (seconds of the runtime's clock). Counts as pending work of its actor."""
 
-    __slots__ = ("_future", "_ref", "_wrap")
+    __slots__ = ("_wrap", "future", "name", "ref", "reported", "since")
 
-    def __init__(self, ref: ActorRef[Any], future: asyncio.Future[Any], wrap: Callable[[Any], Any]) -> None:
-        self._ref = ref
-        self._future = future
+    def __init__(self, ref: ActorRef[Any], awaitable: Awaitable[Any], wrap: Callable[[Any], Any]) -> None:
+        runtime = ref._runtime
+        self.ref = ref
+        self.name: str = getattr(awaitable, "__qualname__", type(awaitable).__name__)
+        self.since = runtime.clock()
+        self.reported = False
+        self.future = asyncio.ensure_future(awaitable, loop=runtime.loop)
         self._wrap = wrap
         ref.add_pending(self)
-        future.add_done_callback(self._ended)
+        runtime.suspended.add_pipe(self)
+        self.future.add_done_callback(self._ended)
 
     def cancel(self) -> None:
-        self._future.cancel()
+        self.future.cancel()
 
     def _ended(self, future: asyncio.Future[Any]) -> None:
         try:
             outcome = future.result()
         except BaseException as error:  # the actor decides what it means
             outcome = error
-        if self._ref.is_alive():
-            self._ref.remove_pending(self)
-            self._ref.tell_committed(mailbox.Piped(outcome, self._wrap))
+        self.ref._runtime.suspended.remove_pipe(self)
+        if self.ref.is_alive():
+            self.ref.remove_pending(self)
+            self.ref.tell_committed(mailbox.Piped(outcome, self._wrap))
 
 
 def begin(ref: ActorRef[Any], awaitable: Awaitable[Any], wrap: Callable[[Any], Any], limit: int) -> None:
@@ -49,7 +55,7 @@ def begin(ref: ActorRef[Any], awaitable: Awaitable[Any], wrap: Callable[[Any], A
         if asyncio.iscoroutine(awaitable):
             awaitable.close()
         raise
-    Pipe(ref, asyncio.ensure_future(awaitable, loop=ref._runtime.loop), wrap)
+    Pipe(ref, awaitable, wrap)
 
 
 def running(ref: ActorRef[Any]) -> int:

@@ -3,6 +3,7 @@
 Run state, in two slots:
 
     `_actor`  `_queue`
+    set       a deque   being made: what comes in waits until `begin`
     set       None      idle: nothing waits, nothing is being handled
     set       a deque   on the run queue, or in its turn, or suspended in an async handler
     None      None      dead, for ever
@@ -69,7 +70,7 @@ class ActorRef(pykka.ActorRef[A]):
     def __init__(self, actor: A, runtime: Runtime) -> None:
         # Pykka's own initialiser is not called: it makes a weak reference, and asks for URN, inbox and event.
         self._actor: A | None = actor
-        self._queue: deque[Any] | None = None
+        self._queue: deque[Any] | None = deque()
         self._system: deque[Any] | None = None
         self._runtime = runtime
         self._limit = actor.mailbox_limit
@@ -84,9 +85,7 @@ class ActorRef(pykka.ActorRef[A]):
     @property
     def actor_urn(self) -> str:  # type: ignore[override]  # an attribute there, made on demand here
         """The actor's URN, made when first asked for."""
-        if self._urn is None:
-            self._urn = self._runtime.registry.new_urn(self)
-        return self._urn
+        return self._urn or self._runtime.registry.name(self)
 
     @property
     def actor_inbox(self) -> mailbox.Inbox:  # type: ignore[override]
@@ -148,6 +147,19 @@ class ActorRef(pykka.ActorRef[A]):
         if system is None:
             system = self._system = deque()
         system.append(message)
+
+    def begin(self, has_on_start: bool) -> None:
+        """Have messages handled from now on, after `on_start` if there is one. Once, on the loop's thread."""
+        if self._actor is None:
+            return
+        if has_on_start:
+            if self._system is None:
+                self._system = deque()
+            self._system.appendleft(mailbox.START)
+        if self._queue or self._system is not None:
+            self._runtime.resume(self)
+        else:
+            self._queue = None
 
     def _wake(self) -> deque[Any]:
         """Put an idle actor on the run queue, with a fresh mailbox."""
@@ -229,10 +241,11 @@ class ActorRef(pykka.ActorRef[A]):
         return self._runtime.stop_idle(self)
 
     def kill(self, reason: BaseException | None = None) -> None:
-        """Fail the actor before its next message; an async handler that is suspended is cancelled. Dead: no effect.
+        """Fail the actor before its next message; an async handler that is suspended is cancelled. Dead: only a last
+        hook that is still running is cancelled.
 
         What is queued is dropped, asks among it are answered ActorDeadError. `on_failure` gets `reason`
-        (default: Killed).
+        (default: Killed), unless `on_start` has not run yet.
         """
         self._runtime.kill(self, reason if reason is not None else errors.Killed("killed"))
 

@@ -6,13 +6,11 @@ whose URN nobody has asked for cannot be looked for by it, so only those stand i
 
 from __future__ import annotations
 
-import contextlib
+import threading
 import uuid
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import pykka
-
-from actors.runtime import future
+from actors.runtime import errors, future
 
 if TYPE_CHECKING:
     from actors.runtime.actor import Actor
@@ -23,9 +21,10 @@ A = TypeVar("A", bound="Actor")
 
 
 class Registry:
-    """Callable from any thread: each change is one dict operation, each listing one copy."""
+    """Callable from any thread: each listing is one copy, each change one dict operation, or done under the lock."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._refs: dict[ActorRef[Any], None] = {}  # in the order of starting
         self._by_urn: dict[str, ActorRef[Any]] = {}
         self._by_name: dict[str, ActorRef[Any]] = {}
@@ -39,15 +38,18 @@ class Registry:
     def unregister(self, ref: ActorRef[Any]) -> None:
         """Forget an actor; one that is not registered is ignored."""
         self._refs.pop(ref, None)
-        if ref._urn is not None:
-            self._by_urn.pop(ref._urn, None)
+        with self._lock:  # another thread may just be asking for the URN
+            if ref._urn is not None:
+                self._by_urn.pop(ref._urn, None)
 
-    def new_urn(self, ref: ActorRef[Any]) -> str:
-        """Make the URN of `ref`, and have a live actor found by it."""
-        urn = uuid.uuid4().urn
-        if ref.is_alive():
-            self._by_urn[urn] = ref
-        return urn
+    def name(self, ref: ActorRef[Any]) -> str:
+        """The URN of `ref`, made if it has none, and a live actor found by it from then on."""
+        with self._lock:
+            if ref._urn is None:
+                ref._urn = uuid.uuid4().urn
+                if ref.is_alive():  # otherwise nobody would take it out again
+                    self._by_urn[ref._urn] = ref
+            return ref._urn
 
     def bind(self, name: str, ref: ActorRef[Any]) -> None:
         """Have `ref` found as `name`, as a supervisor does with its children; the newest holds the name."""
@@ -76,17 +78,24 @@ class Registry:
         return self._by_urn.get(actor_urn)
 
     def broadcast(self, message: Any, target_class: str | type[Actor] | None = None) -> None:
-        """Tell `message` to all actors of a class (or class name), or to all. It is a bounded tell: MailboxFull at
-        the first that has no room. Actors that end meanwhile are passed over."""
+        """Tell `message` to all actors of a class (or class name), or to all. It is a bounded tell: those that have no
+        room do not get it, and MailboxFull is raised when all others have. Actors that end meanwhile are passed over."""
         if isinstance(target_class, str):
             targets = self.get_by_class_name(target_class)
         elif target_class is not None:
             targets = self.get_by_class(target_class)
         else:
             targets = self.get_all()
+        full: list[str] = []
         for ref in targets:
-            with contextlib.suppress(pykka.ActorDeadError):
+            try:
                 ref.tell(message)
+            except errors.MailboxFull as error:
+                full.append(str(error))
+            except errors.ActorDeadError:
+                pass
+        if full:
+            raise errors.MailboxFull(f"{len(full)} of {len(targets)} actors have no room, the first is {full[0]}")
 
     def stop_all(self, *, block: bool = False, timeout: float | None = None) -> list[bool] | list[Future[bool]]:
         """Ask all actors to stop, last started first.

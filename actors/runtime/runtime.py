@@ -5,7 +5,8 @@ front and gives each a turn of a few messages. Both the turn and the tick are bo
 others waiting and the actors together do not keep the sockets waiting.
 
 A handler that returns a coroutine suspends its actor (`suspended.py`): the coroutine runs as a task, and the actor
-goes back on `ready` when it ends. Nobody else has a task. How an actor ends stands in `endings.py`.
+goes back on `ready` when it ends; so does an async last hook. Nobody else has a task. How an actor ends stands in
+`endings.py`.
 
 Other threads reach an actor through `inject`: a locked list that is emptied on the loop.
 """
@@ -44,9 +45,6 @@ TICK_BUDGET = 128
 """Messages all actors handle before the loop looks at its sockets again: 8 ms at 66 us a message, while one round of
 the loop costs about 5 us, 4 % of the 128 cheapest messages."""
 
-STOP_PASSES = 3
-"""Times the runtime looks for actors to stop, since one that is finishing may start another."""
-
 STOP_TIMEOUT_S = 10.0
 """Seconds an actor may take to stop when the runtime stops; then it is killed."""
 
@@ -59,14 +57,16 @@ class Hooks:
     failed: Callable[[ActorRef[Any], BaseException], object] | None = None
     """An actor has failed of this exception."""
     hung: Callable[[ActorRef[Any], str, float], object] | None = None
-    """The named async handler of an actor has awaited this many seconds, more than it may, and is cancelled."""
+    """Of an actor, the named async handler or last hook has awaited this many seconds, more than it may, and is
+    cancelled; or the named piped awaitable has, and goes on."""
 
 
 class Runtime:
     """Hosts the actors of one loop. A loop has one runtime; `start` and `stop` it on that loop.
 
     `clock` gives seconds and never goes back (default: the loop's). `registry`, `timers` and the counters
-    `handled` (messages) and `failed` (actors) are there to be read.
+    `handled` (messages) and `failed` (actors) are there to be read. `ending`: the actors whose async last hook runs,
+    each with the messages that are answered when it is over.
     """
 
     _by_loop: ClassVar[dict[asyncio.AbstractEventLoop, Runtime]] = {}
@@ -95,7 +95,7 @@ class Runtime:
         self._lock = threading.Lock()
         self._inbound: list[tuple[ActorRef[Any], int, Any]] = []
         self._inbound_counts: dict[ActorRef[Any], int] = {}
-        self.last_hooks: dict[ActorRef[Any], asyncio.Task[None]] = {}  # async on_stop and on_failure that run
+        self.ending: dict[ActorRef[Any], list[Any]] = {}
 
     # -- life
 
@@ -121,19 +121,19 @@ class Runtime:
 
     async def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
         """Stop all actors, last started first, each after what it has queued; those that take longer than
-        `timeout_s` seconds are killed. Then this loop hosts no actors."""
-        for _ in range(STOP_PASSES):
-            everyone = self.registry.get_all()
-            for ref in everyone:
-                ref.unwatch()  # nobody restarts what stops now
-            for ref in reversed(everyone):
-                await endings.stop_or_kill(ref, timeout_s)
-        if self.last_hooks:  # of actors that were dead before
-            late = (await asyncio.wait(self.last_hooks.values(), timeout=timeout_s))[1]
-            for task in late:
-                task.cancel()
-        self.timers.close()
+        `timeout_s` seconds are killed. What they start as they stop is stopped too, and can start nothing more. Then
+        this loop hosts no actors."""
+        await self._stop_everyone(timeout_s)
         self._by_loop.pop(self.loop, None)
+        await self._stop_everyone(timeout_s)
+        self.timers.close()
+
+    async def _stop_everyone(self, timeout_s: float) -> None:
+        everyone = self.registry.get_all()
+        for ref in everyone:
+            ref.unwatch()  # nobody restarts what stops now
+        for ref in (*reversed(everyone), *self.ending):
+            await endings.stop_or_kill(ref, timeout_s)
 
     def arm(self) -> None:
         """Have `_drain` called in the next tick."""
@@ -142,24 +142,30 @@ class Runtime:
 
     # -- other threads
 
+    def on_loop(self, function: Callable[..., object], *args: Any) -> None:
+        """Call `function` on the loop's thread: within this call if it is this one."""
+        if threading.get_ident() == self.thread_id:
+            function(*args)
+        else:
+            self.loop.call_soon_threadsafe(function, *args)
+
     def inject(self, ref: ActorRef[Any], lane: int, message: Any) -> None:
         """Tell from another thread. Raises as the lane's tell does."""
         with self._lock:
-            if ref._actor is None:
+            if ref._actor is None or self.loop.is_closed():
                 raise errors.ActorDeadError(f"{ref} not found")
             waiting = self._inbound_counts.get(ref, 0)
             if lane == mailbox.LANE_TELL:
                 queue = ref._queue
                 if waiting + (0 if queue is None else len(queue)) >= ref._limit:
                     raise errors.MailboxFull(f"{ref.actor_class.__name__}: {ref._limit} messages are waiting")
+            if not self._inbound:
+                try:
+                    self.loop.call_soon_threadsafe(self._take_inbound)
+                except RuntimeError as error:  # the loop was closed since
+                    raise errors.ActorDeadError(f"{ref} has no running loop") from error
             self._inbound_counts[ref] = waiting + 1
             self._inbound.append((ref, lane, message))
-            first = len(self._inbound) == 1
-        if first:
-            try:
-                self.loop.call_soon_threadsafe(self._take_inbound)
-            except RuntimeError as error:  # the loop is closed
-                raise errors.ActorDeadError(f"{ref} has no running loop") from error
 
     def _take_inbound(self) -> None:
         with self._lock:
@@ -178,14 +184,11 @@ class Runtime:
 
     def expire(self, reply: Future[Any], timeout_s: float) -> None:
         """Fail `reply` with Timeout after `timeout_s` seconds. From any thread."""
-        if threading.get_ident() != self.thread_id:
-            self.loop.call_soon_threadsafe(self.expire, reply, timeout_s)
-            return
 
         def give_up() -> None:
             reply.try_set(error=errors.Timeout(f"{timeout_s} seconds"))
 
-        reply.expire_with(self.timers.call_later(timeout_s, give_up))
+        self.on_loop(lambda: reply.expire_with(self.timers.call_later(timeout_s, give_up)))
 
     # -- running
 
@@ -194,44 +197,45 @@ class Runtime:
         ready = self.ready
         special = mailbox.SPECIAL
         budget = TICK_BUDGET
-        while ready and budget > 0:
-            ref = ready.popleft()
-            queue = ref._queue
-            actor = ref._actor
-            if queue is None or actor is None:
-                continue  # it died while it waited for its turn
-            self.running = ref
-            left = TURN_BUDGET
-            try:
-                on_receive = actor.on_receive
-                while left:
-                    if ref._system is not None:
-                        message = self._take_system(ref)
-                    elif queue:
-                        message = queue.popleft()
-                    else:
-                        ref._queue = None
-                        break
-                    left -= 1
-                    if message.__class__ in special:
-                        if not self._handle_special(ref, actor, message):
+        try:
+            while ready and budget > 0:
+                ref = ready.popleft()
+                queue = ref._queue
+                actor = ref._actor
+                if queue is None or actor is None:
+                    continue  # it died while it waited for its turn
+                self.running = ref
+                left = TURN_BUDGET
+                try:
+                    while left:
+                        if ref._system is not None:
+                            message = self._take_system(ref)
+                        elif queue:
+                            message = queue.popleft()
+                        else:
+                            ref._queue = None
                             break
+                        left -= 1
+                        if message.__class__ in special:
+                            if not self._handle_special(ref, actor, message):
+                                break
+                        else:
+                            result = actor.on_receive(message)  # looked up each time: an actor may rebind it
+                            if result.__class__ is CoroutineType:
+                                self.suspended.handle(ref, result, None)
+                                break
                     else:
-                        result = on_receive(message)
-                        if result.__class__ is CoroutineType:
-                            self.suspended.begin(ref, result, None)
-                            break
-                else:
-                    ready.append(ref)
-            except BaseException as error:  # whatever it is, it ends this actor and no other
-                endings.end(ref, error)
-            budget -= TURN_BUDGET - left
-        self.running = None
-        self.handled += TICK_BUDGET - budget
-        if ready:
-            self.arm()
-        else:
-            self.armed = False
+                        ready.append(ref)
+                except BaseException as error:  # whatever it is, it ends this actor and no other
+                    endings.end(ref, error)
+                budget -= TURN_BUDGET - left
+        finally:  # whatever is wrong, the other actors go on
+            self.running = None
+            self.handled += TICK_BUDGET - budget
+            if ready:
+                self.arm()
+            else:
+                self.armed = False
 
     @staticmethod
     def _take_system(ref: ActorRef[Any]) -> Any:
@@ -254,7 +258,8 @@ class Runtime:
             endings.end(ref, None, reply)
             return False
         if kind is mailbox.Kill:
-            endings.end(ref, message.reason)
+            started = not any(each is mailbox.START for each in ref._system or ())
+            endings.end(ref, message.reason, hook=started)
             return False
         try:
             if kind is mailbox.Start:
@@ -272,7 +277,7 @@ class Runtime:
                 raise
             return True
         if result.__class__ is CoroutineType:
-            self.suspended.begin(ref, result, reply, starting=kind is mailbox.Start)
+            self.suspended.handle(ref, result, reply, starting=kind is mailbox.Start)
             return False
         if reply is not None:
             reply.try_set(result)
@@ -286,7 +291,7 @@ class Runtime:
             return None
 
     def resume(self, ref: ActorRef[Any]) -> None:
-        """Put an actor whose handler has ended back on the run queue."""
+        """Put an actor that was begun, or whose handler has ended, on the run queue."""
         self.ready.append(ref)
         if not self.armed:
             self.arm()
@@ -295,11 +300,10 @@ class Runtime:
 
     def kill(self, ref: ActorRef[Any], reason: BaseException) -> None:
         """See `ActorRef.kill`. From any thread."""
-        if threading.get_ident() != self.thread_id:
-            self.loop.call_soon_threadsafe(self.kill, ref, reason)
-        elif ref._actor is None:
-            return
-        elif not self.suspended.cancel(ref, reason):
+        self.on_loop(self._kill, ref, reason)
+
+    def _kill(self, ref: ActorRef[Any], reason: BaseException) -> None:
+        if not self.suspended.cancel(ref, reason) and ref._actor is not None:
             ref.tell_system(mailbox.Kill(reason))
             assert ref._system is not None
             ref._system.rotate(1)  # to the front

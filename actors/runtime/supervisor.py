@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
@@ -82,11 +83,8 @@ class Supervisor(Actor):
         try:
             for action in actions:
                 self._start_child(action.name)
-        except BaseException as error:
-            for name, child in reversed(list(self._children.items())):
-                self._let_go(name, child)
-                child.kill()
-            endings.end(self.actor_ref, error, hook=False)
+        except BaseException:
+            self._kill_children()
             raise
         super()._start_actor_loop()
 
@@ -112,7 +110,10 @@ class Supervisor(Actor):
         await self._stop_children()
 
     async def _child_ended(self, name: str, error: BaseException | None) -> None:
-        """Decide and carry out, again for as long as a restart fails at once."""
+        """Decide and carry out, again for as long as a restart fails at once.
+
+        However slowly they come, as many of those in a row as restarts are allowed within the window are too many."""
+        tries = 0
         while True:
             now = self.actor_ref.runtime.clock()
             self._family, actions = self._family.child_ended(name, failed=error is not None, now=now)
@@ -127,9 +128,13 @@ class Supervisor(Actor):
                     except Exception as failure:
                         logger.exception("%s could not be started again", action.name)
                         name, error = action.name, failure
+                        tries += 1
                         break
             else:
                 return
+            if tries > self._family.intensity.restarts:
+                raise errors.RestartIntensityExceeded(f"{name} could not be started {tries} times") from error
+            await asyncio.sleep(0)  # the others get their turn between two tries
 
     def _start_child(self, name: str) -> None:
         child = self._specs[name].start()
@@ -150,5 +155,13 @@ class Supervisor(Actor):
             self._let_go(name, child)
 
     async def _stop_children(self) -> None:
-        for name in reversed(self._specs):
-            await self._stop_child(name)
+        try:
+            for name in reversed(self._specs):
+                await self._stop_child(name)
+        finally:
+            self._kill_children()  # those that are left when this is cut short: nobody else would end them
+
+    def _kill_children(self) -> None:
+        for name, child in reversed(list(self._children.items())):
+            self._let_go(name, child)
+            child.kill()

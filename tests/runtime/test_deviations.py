@@ -182,3 +182,47 @@ async def test_a_loop_has_one_runtime(world: World) -> None:
     with pytest.raises(RuntimeError, match="has a runtime"):
         Runtime(asyncio.get_running_loop()).start()
     assert Runtime.current() is world.runtime
+
+
+async def test_a_broadcast_reaches_all_that_have_room_and_then_says_how_many_have_not(world: World) -> None:
+    class Small(Doer):
+        mailbox_limit = 1
+
+    called: list[str] = []
+    small, large = Small.start(), Doer.start()
+    small.tell(lambda: called.append("waited"))
+    with pytest.raises(errors.MailboxFull, match="1 of 2 actors have no room, the first is Small"):
+        world.runtime.registry.broadcast(lambda: called.append("broadcast"))
+    await large.ask(lambda: None)
+    assert called == ["waited", "broadcast"]
+
+
+async def test_a_get_hook_that_blocks_is_refused_when_it_is_awaited(world: World) -> None:
+    ref = Doer.start()
+    future = Doer._create_future()
+    future.set_get_hook(lambda timeout: ref.ask(lambda: "answer").get(timeout=timeout))
+    with pytest.raises(errors.BlockingOnLoop):
+        await future
+    assert await asyncio.to_thread(future.get) == "answer"
+
+
+async def test_an_async_method_is_awaited_by_the_actor_and_its_result_is_the_answer(world: World) -> None:
+    class Slow(Doer):
+        async def method(self) -> str:
+            await asyncio.sleep(0)
+            return "result"
+
+    ref = Slow.start()
+    assert await ref.proxy().method() == "result"
+    assert await ref.ask(lambda: asyncio.sleep(0, "result")) == "result"
+
+
+async def test_a_timeout_of_a_future_that_is_awaited_is_its_askers(world: World) -> None:
+    ref, release = Doer.start(), asyncio.Event()
+    ref.tell(release.wait)
+    stopping = ref.stop(timeout=2.0)
+    await world.settle()
+    world.advance(2.0)
+    with pytest.raises(pykka.Timeout):
+        await stopping
+    release.set()

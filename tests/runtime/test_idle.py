@@ -185,3 +185,21 @@ async def test_a_runtime_kills_who_does_not_stop() -> None:
     await stopping
     assert not ref.is_alive()
     assert runtime.failed == 1
+
+
+async def test_an_actor_that_starts_another_whenever_it_stops_does_not_outlive_the_runtime() -> None:
+    runtime = Runtime(asyncio.get_running_loop()).start()
+    started: list[ActorRef[Any]] = []
+
+    class Hydra(Actor):
+        def __init__(self) -> None:
+            super().__init__()
+            started.append(self.actor_ref)
+
+        def on_stop(self) -> None:
+            Hydra.start()
+
+    Hydra.start()
+    await runtime.stop()
+    assert [ref.is_alive() for ref in started] == [False, False]
+    assert runtime.registry.get_all() == []

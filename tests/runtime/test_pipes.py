@@ -9,6 +9,7 @@ import pytest
 
 from actors.runtime import errors
 from actors.runtime.actor import Actor
+from actors.runtime.runtime import Hooks
 from tests.runtime.conftest import World, actor_of
 
 
@@ -149,3 +150,34 @@ async def test_a_dead_actor_pipes_nothing(world: World) -> None:
     with pytest.raises(errors.ActorDeadError):
         actor.schedule(1.0, "x")
     assert len(world.runtime.timers) == 0
+
+
+async def test_a_pipe_that_hangs_is_reported_once_and_goes_on(world: World) -> None:
+    hangs: list[tuple[Any, str, float]] = []
+    world.runtime.hooks = Hooks(hung=lambda *what: hangs.append(what))
+    ref, gate = Piper.start(), asyncio.Event()
+    actor = actor_of(ref)
+    await ref.ask(lambda me: me.pipe(gated(gate, "row"), lambda outcome: outcome))
+    await world.settle()
+    world.advance(4.9)
+    assert hangs == []
+    world.advance(0.6)
+    world.advance(100.0)
+    assert hangs == [(ref, "gated", 5.5)]
+    assert world.runtime.suspended.hung == 1
+    gate.set()
+    await world.settle()
+    assert actor.log == ["row"]
+    world.advance(1.0)
+    assert len(world.runtime.timers) == 0  # nothing is left to look after
+
+
+async def test_a_class_may_have_slow_pipes(world: World) -> None:
+    class Patient(Piper):
+        slow_pipe_s = None
+
+    ref, gate = Patient.start(), asyncio.Event()
+    await ref.ask(lambda me: me.pipe(gated(gate, 1), lambda outcome: outcome))
+    world.advance(1000.0)
+    assert world.runtime.suspended.hung == 0
+    gate.set()

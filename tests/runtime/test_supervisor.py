@@ -159,7 +159,7 @@ async def test_a_child_that_cannot_start_the_first_time_raises_and_ends_those_be
     with pytest.raises(OSError, match="no disk"):
         Supervisor.start([worker("a", log), Child("b", broken), worker("c", log)])
     await world.settle()
-    assert log == ["!a"]
+    assert log == []  # it has not run its on_start yet
     assert world.runtime.registry.get_all() == []
 
 
@@ -184,6 +184,63 @@ async def test_a_restart_that_fails_at_once_counts_until_it_works_or_escalates(w
     child(world, "a").tell(fail)
     await world.settle()
     assert [type(end) for end in ends] == [errors.RestartIntensityExceeded]
+
+
+async def test_a_child_that_cannot_be_started_again_is_not_tried_for_ever_however_slow_the_tries(world: World) -> None:
+    tries: list[float] = []
+
+    def start() -> ActorRef[Any]:
+        if not tries:
+            tries.append(world.clock.now)
+            return Worker.start("a", [])
+        world.clock.now += 100.0  # longer than the window of the intensity
+        tries.append(world.clock.now)
+        if len(tries) > 50:
+            return Worker.start("a", [])
+        raise OSError("not yet")
+
+    tree = Supervisor.start([Child("a", start)], intensity=Intensity(3, 10.0))
+    ends = ends_of(tree)
+    await world.settle()
+    child(world, "a").tell(fail)
+    await world.settle()
+    assert [type(end) for end in ends] == [errors.RestartIntensityExceeded]
+    assert isinstance(ends[0].__cause__, OSError) if ends[0] else False
+    assert len(tries) == 5
+
+
+async def test_others_get_their_turn_between_two_tries_to_start_a_child_again(world: World) -> None:
+    log: list[str] = []
+
+    def start() -> ActorRef[Any]:
+        log.append("try")
+        if log.count("try") in (2, 3):
+            asyncio.get_running_loop().call_soon(log.append, "another")
+            raise OSError("not yet")
+        return Worker.start("a", [])
+
+    Supervisor.start([Child("a", start)])
+    await world.settle()
+    child(world, "a").tell(fail)
+    await world.settle()
+    assert log == ["try", "try", "another", "try", "another", "try"]
+
+
+async def test_a_supervisor_that_is_killed_while_it_stops_leaves_no_child(world: World) -> None:
+    class Hangs(Actor):
+        await_limit_s = None
+
+        async def on_receive(self, message: Any) -> None:
+            await asyncio.Event().wait()
+
+    tree = Supervisor.start([worker("a", []), Child("b", lambda: Hangs.start(), stop_timeout_s=100.0)])
+    await world.settle()
+    child(world, "b").tell("hang")
+    tree.stop()
+    await world.settle()
+    tree.kill()
+    await world.settle()
+    assert world.runtime.registry.get_all() == []
 
 
 async def test_an_on_start_that_raises_is_an_end_like_any_other(world: World) -> None:

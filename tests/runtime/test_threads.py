@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
+import uuid
 from typing import Any
 
 import pykka
@@ -11,7 +13,10 @@ import pytest
 
 from actors.runtime import errors
 from actors.runtime.actor import Actor
+from actors.runtime.ref import ActorRef
+from actors.runtime.runtime import Runtime
 from tests.runtime.conftest import World, actor_of
+from tests.runtime.hosts import PATIENCE_S
 
 
 class Log(Actor):
@@ -161,3 +166,78 @@ async def test_a_future_can_be_awaited_on_another_loop(world: World) -> None:
         return await ref.ask("from another loop")
 
     assert await asyncio.to_thread(lambda: asyncio.run(elsewhere())) == "from another loop"
+
+
+async def test_threads_that_ask_for_a_urn_at_once_get_the_same(world: World, monkeypatch: Any) -> None:
+    both = threading.Barrier(2)
+    make = uuid.uuid4
+
+    def slow() -> uuid.UUID:
+        with contextlib.suppress(threading.BrokenBarrierError):  # where only one thread makes one, it waits in vain
+            both.wait(0.05)
+        return make()
+
+    monkeypatch.setattr(uuid, "uuid4", slow)
+    ref = Log.start()
+    urns = await asyncio.gather(*(asyncio.to_thread(lambda: ref.actor_urn) for _ in range(2)))
+    assert urns[0] == urns[1] == ref.actor_urn
+    assert world.runtime.registry.get_by_urn(urns[0]) is ref
+
+
+async def test_an_actor_that_dies_while_a_thread_asks_for_its_urn_is_found_by_none(world: World, monkeypatch: Any) -> None:
+    ref, make = Log.start(), uuid.uuid4
+    await world.settle()
+    in_the_midst, dead = threading.Event(), threading.Event()
+
+    def slow() -> uuid.UUID:
+        in_the_midst.set()
+        assert dead.wait(PATIENCE_S)
+        return make()
+
+    monkeypatch.setattr(uuid, "uuid4", slow)
+    urns: list[str] = []
+    asker = threading.Thread(target=lambda: urns.append(ref.actor_urn))
+    asker.start()
+    assert in_the_midst.wait(PATIENCE_S)
+    stopper = threading.Thread(target=lambda: world.runtime.registry.unregister(ref))
+    stopper.start()  # as the end of the actor does; it has to wait for the URN
+    dead.set()
+    asker.join()
+    stopper.join()
+    assert world.runtime.registry.get_by_urn(urns[0]) is None
+
+
+def test_a_tell_to_a_loop_that_is_closed_raises_every_time_and_is_not_kept() -> None:
+    loop = asyncio.new_event_loop()
+
+    async def start() -> ActorRef[Log]:
+        Runtime(loop).start()
+        return Log.start()
+
+    ref = loop.run_until_complete(start())
+    runtime = ref.runtime
+
+    def tell() -> list[str]:
+        outcomes = []
+        for lane in (ref.tell, ref.tell_committed, ref.tell_system):
+            try:
+                lane("late")
+                outcomes.append("told")
+            except errors.ActorDeadError:
+                outcomes.append("dead")
+        return outcomes
+
+    def on_a_thread() -> list[str]:
+        outcomes: list[list[str]] = []
+        thread = threading.Thread(target=lambda: outcomes.append(tell()))
+        thread.start()
+        thread.join()
+        return outcomes[0]
+
+    try:
+        assert on_a_thread() == ["told"] * 3  # taken, but the loop ends before it looks
+        loop.close()
+        assert on_a_thread() == ["dead"] * 3
+        assert len(runtime._inbound) == 3
+    finally:
+        Runtime._by_loop.pop(loop)
