@@ -32,7 +32,7 @@ class Directory:
     def __init__(self, streams: dict[ids.Kind, KeyedSupervisor[bytes]], sessions: KeyedSupervisor[int]) -> None:
         self._streams = {int(kind): supervisor for kind, supervisor in streams.items()}  # by the first byte of the id
         self._sessions = sessions
-        #: The living sessions by user. To be read only.
+        #: The sessions by user; one that is about to end may be dead. To be read only.
         self.sessions: dict[int, ActorRef[Any]] = sessions.children
         #: Streams of which events may be stored that their owner never released, and the first of them. The owner's next load
         #: takes it out.
@@ -48,7 +48,7 @@ class Directory:
             self._owner(key).tell(message)  # type: ignore[arg-type]  # a key that is no tuple is a stream id
             return True
         kind = type(message)
-        session = self.sessions.get(key[1])
+        session = self._sessions.living(key[1])
         if session is None:
             if kind is not Attach:
                 return False
@@ -86,11 +86,11 @@ class Directory:
 
     def awake(self, stream: bytes) -> ActorRef[Any] | None:
         """The owner of a stream, if it is loaded."""
-        return self._streams[stream[0]].children.get(stream)
+        return self._streams[stream[0]].living(stream)
 
     def _owner(self, stream: bytes) -> ActorRef[Any]:
         supervisor = self._streams[stream[0]]
-        return supervisor.children.get(stream) or supervisor.start(stream)
+        return supervisor.start(stream)
 
     def retire(self, user: int) -> None:
         """End the session of a user whose last device has left, unless something is under way; then the next sweep sees to it.

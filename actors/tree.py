@@ -21,7 +21,7 @@ from typing import Any
 
 from actors import account, conversation, fanout, group, presence, receipts, session, sweeper, writer
 from actors.directory import Directory
-from actors.runtime.keyed import KeyedHost, KeyedSupervisor
+from actors.runtime.keyed import HOST_SLACK_S, KeyedHost, KeyedSupervisor
 from actors.runtime.ref import ActorRef
 from actors.runtime.restarts import Intensity, Restart, Strategy
 from actors.runtime.supervisor import Child, Supervisor
@@ -68,7 +68,7 @@ class Tree:
         services = self.services
 
         def host(name: str, keyed: KeyedSupervisor[Any]) -> Child:
-            return Child(name, lambda: KeyedHost.start(keyed, STOP_TIMEOUT_S), stop_timeout_s=STOP_TIMEOUT_S + 1)
+            return Child(name, lambda: KeyedHost.start(keyed, STOP_TIMEOUT_S), stop_timeout_s=STOP_TIMEOUT_S + HOST_SLACK_S)
 
         children = [
             Child("writer", lambda: writer.Writer.start(services)),

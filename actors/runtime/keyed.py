@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable
 from types import TracebackType
 from typing import Any, ClassVar, Generic, TypeVar
 
-from actors.runtime import endings, errors, restarts
+from actors.runtime import callbacks, endings, errors, restarts
 from actors.runtime.actor import Actor
 from actors.runtime.ref import ActorRef
 from actors.runtime.restarts import Backoff, Intensity, KeyTrouble, Restart
@@ -25,8 +25,8 @@ K = TypeVar("K", bound=Hashable)
 STOP_TIMEOUT_S = 5.0
 """Seconds all children together may take to stop; then those that are left are killed."""
 
-FORGET_ABOVE = 64
-"""Troubled keys that are remembered before it is worth looking for those that are past it."""
+HOST_SLACK_S = endings.KILL_S + 1.0
+"""Seconds a host needs beyond the stop timeout of its children: killing those that are left, and taking its turn."""
 
 
 class KeyedSupervisor(Generic[K]):
@@ -37,7 +37,7 @@ class KeyedSupervisor(Generic[K]):
     started at the end of a quarantine: the next `start` does it.
 
     Callbacks, all optional: `started(key, ref)` at every start and restart; `ended(key, error)` when a key has no
-    child any more (error None: it stopped); `quarantined(key, seconds)`, before `ended`.
+    child any more (error None: it stopped); `quarantined(key, seconds)`, before `ended`. What they raise is logged.
     `jitter()` gives numbers from 0 up to 1, `clock()` seconds.
     """
 
@@ -64,18 +64,23 @@ class KeyedSupervisor(Generic[K]):
         self._ended = ended
         self._quarantined = quarantined
         self._troubles: dict[K, KeyTrouble] = {}
-        self._look_above = FORGET_ABOVE
         self._open = True
         self.children: dict[K, ActorRef[Any]] = {}
-        """The living child of each key that has one. To be read only: looking a child up here costs no call."""
+        """The child of each key that has one, until its last hook has run: so it may be dead, for that long. To be read
+        only."""
+
+    def living(self, key: K) -> ActorRef[Any] | None:
+        """The child of `key`, if it lives."""
+        child = self.children.get(key)
+        return child if child is not None and child.is_alive() else None
 
     def start(self, key: K) -> ActorRef[Any]:
-        """The child of `key`, started if there is none.
+        """The child of `key`, started if there is none that lives: not even one whose last hook still runs is waited for.
 
         Raises Quarantined, what the factory raises (which counts as a failure of the key), or ActorDeadError after
         `stop`.
         """
-        child = self.children.get(key)
+        child = self.living(key)
         if child is not None:
             return child
         if not self._open:
@@ -100,28 +105,33 @@ class KeyedSupervisor(Generic[K]):
 
     def actor_ended(self, ref: ActorRef[Any], key: Any, error: BaseException | None) -> None:
         """A child has ended: restart it, quarantine its key, or forget it."""
+        if self.children.get(key) is not ref:  # `start` has replaced it while its last hook ran
+            if self._restart.applies(failed=error is not None):
+                self._count(key)
+            return
         del self.children[key]
         while self._open and self._restart.applies(failed=error is not None):
             if self._count(key) > 0.0:
                 break
             try:
                 self._begin(key)
-            except Exception as failure:
+            except BaseException as failure:
                 logger.exception("the child of %r could not be started again", key)
                 error = failure
             else:
                 return
-        if self._ended is not None:
-            self._ended(key, error)
+        callbacks.notify("the callback for ended children", self._ended, key, error)
 
     async def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
-        """Stop all children, together, and start no more; what has not stopped after `timeout_s` seconds is killed."""
+        """Stop all children, together, and start no more; what has not stopped after `timeout_s` seconds is killed.
+        Takes at most endings.KILL_S longer; when it is cut short, all that are left are killed at once."""
         self._open = False
         children = list(self.children.values())
-        for child in children:
-            child.unwatch()
-        await asyncio.gather(*(endings.stop_or_kill(child, timeout_s) for child in children))
-        self.children.clear()
+        try:
+            await asyncio.gather(*(endings.stop_or_kill(child, timeout_s) for child in children))
+        finally:
+            for child in children:
+                child.kill()
 
     def open(self) -> None:
         """Start children again after a `stop`."""
@@ -131,8 +141,7 @@ class KeyedSupervisor(Generic[K]):
         child = self._factory(key)
         child.watch(self, key)
         self.children[key] = child
-        if self._started is not None:
-            self._started(key, child)
+        callbacks.notify("the callback for started children", self._started, key, child)
         return child
 
     def _count(self, key: K) -> float:
@@ -140,17 +149,18 @@ class KeyedSupervisor(Generic[K]):
         now = self._clock()
         trouble = self._troubles.get(key, restarts.NO_TROUBLE)
         trouble, wait_s = restarts.key_ended(trouble, now, self._intensity, self._backoff, self._jitter())
-        self._troubles[key] = trouble
-        if len(self._troubles) > self._look_above:
-            self._troubles = {
-                other: each for other, each in self._troubles.items() if not each.is_past(now, self._intensity, self._backoff)
-            }
-            # Twice what is left: so each look is paid for by as many new ones.
-            self._look_above = max(FORGET_ABOVE, 2 * len(self._troubles))
+        self._troubles.pop(key, None)
+        self._troubles[key] = trouble  # the newest last, so those that are past are found at the front
+        past = []
+        for other, each in self._troubles.items():
+            if not each.is_past(now, self._intensity, self._backoff):
+                break
+            past.append(other)
+        for other in past:
+            del self._troubles[other]
         if wait_s > 0.0:
             logger.error("%r failed too often and is quarantined for %.1f s", key, wait_s)
-            if self._quarantined is not None:
-                self._quarantined(key, wait_s)
+            callbacks.notify("the callback for quarantined keys", self._quarantined, key, wait_s)
         return wait_s
 
 

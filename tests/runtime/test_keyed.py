@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import Any
 
 import pytest
 
-from actors.runtime import errors, keyed
+from actors.runtime import endings, errors, keyed
 from actors.runtime.actor import Actor
 from actors.runtime.keyed import KeyedHost, KeyedSupervisor
 from actors.runtime.ref import ActorRef
-from actors.runtime.restarts import Backoff, Intensity, Restart
+from actors.runtime.restarts import Backoff, Intensity, Restart, Strategy
 from actors.runtime.supervisor import Child, Supervisor
 from tests.runtime.conftest import World
 
@@ -32,12 +34,17 @@ class Bench:
     """A keyed supervisor and what it said."""
 
     def __init__(self, world: World, restart: Restart = Restart.TRANSIENT) -> None:
+        self.world = world
         self.unloadable: set[int] = set()
         self.said: list[Any] = []
-        self.keyed: KeyedSupervisor[int] = KeyedSupervisor(
+        self.restart = restart
+        self.keyed = self.supervise()
+
+    def supervise(self) -> KeyedSupervisor[int]:
+        return KeyedSupervisor(
             self.load,
-            restart=restart,
-            clock=world.clock,
+            restart=self.restart,
+            clock=self.world.clock,
             intensity=Intensity(2, 10.0),
             backoff=Backoff(4.0, 64.0),
             jitter=lambda: 0.5,
@@ -147,12 +154,18 @@ async def test_a_child_that_fails_and_then_cannot_load_ends_in_quarantine_not_in
 
 async def test_trouble_of_long_ago_is_forgotten(world: World) -> None:
     bench = Bench(world)
-    for key in range(keyed.FORGET_ABOVE + 1):
-        bench.unloadable.add(key)
+    bench.unloadable.update(range(100))
+    for key in range(100):
         with pytest.raises(OSError, match="cannot load"):
             bench.keyed.start(key)
-        world.clock.now += 20.0
-    assert len(bench.keyed._troubles) == 1
+    assert len(bench.keyed._troubles) == 100
+    world.clock.now += 5.0
+    with pytest.raises(OSError, match="cannot load"):
+        bench.keyed.start(7)
+    world.clock.now += 5.0
+    with pytest.raises(OSError, match="cannot load"):
+        bench.keyed.start(99)
+    assert set(bench.keyed._troubles) == {7, 99}
 
 
 async def test_stop_ends_all_children_and_starts_no_more_until_opened(world: World) -> None:
@@ -181,3 +194,152 @@ async def test_in_a_tree_its_children_stop_with_their_host(world: World) -> None
     assert ref.is_alive()
     await tree.stop()
     assert not ref.is_alive()
+
+
+class Lingers(Conversation):
+    """Its last hook takes as long as the test likes; it hangs in a handler when told to."""
+
+    await_limit_s = None
+
+    def __init__(self, key: int, gate: asyncio.Event) -> None:
+        super().__init__(key)
+        self.gate = gate
+
+    async def hang(self) -> None:
+        for _ in range(3):  # swallowed: that of the kill, and of giving up; the loop's own ends it
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+    async def on_stop(self) -> None:  # type: ignore[override]
+        await self.gate.wait()
+
+    async def on_failure(self, exception_type: Any, exception_value: Any, traceback: Any) -> None:  # type: ignore[override]
+        await self.gate.wait()
+
+
+async def test_a_child_whose_last_hook_still_runs_is_replaced_and_its_end_counts(world: World) -> None:
+    gate, bench = asyncio.Event(), Bench(world)
+    bench.load = lambda key: Lingers.start(key, gate)  # type: ignore[method-assign]
+    bench.keyed = bench.supervise()
+    ref = bench.keyed.start(7)
+    ref.tell(fail)
+    await world.settle()
+    assert not ref.is_alive()
+    assert bench.keyed.living(7) is None
+    again = bench.keyed.start(7)
+    assert again.is_alive()
+    gate.set()
+    await world.settle()
+    assert bench.keyed.children == {7: again}
+    assert again.is_alive()
+    assert len(bench.keyed._troubles[7].restarts) == 1
+
+
+async def test_a_stop_that_is_cut_short_leaves_no_dead_child_and_no_living_one(world: World) -> None:
+    gate, bench = asyncio.Event(), Bench(world)
+    bench.load = lambda key: Lingers.start(key, gate)  # type: ignore[method-assign]
+    bench.keyed = bench.supervise()
+    refs = [bench.keyed.start(key) for key in range(3)]
+    hanging = refs[0]._actor
+    assert hanging is not None
+    refs[0].tell(hanging.hang)
+    await world.settle()
+    stopping = asyncio.ensure_future(bench.keyed.stop(5.0))
+    await world.settle()
+    stopping.cancel()
+    await world.settle()
+    bench.keyed.open()
+    assert bench.keyed.children == {0: refs[0]}  # it swallows its cancellation, so nobody takes its place yet
+    world.advance(endings.KILL_GRACE_S + 1.0)
+    gate.set()
+    await world.settle()
+    assert not any(ref.is_alive() for ref in refs)
+    assert [await bench.keyed.start(key).ask(lambda: "alive") for key in range(3)] == ["alive"] * 3
+
+
+async def test_a_host_that_is_killed_while_it_stops_leaves_every_key_usable(world: World) -> None:
+    gate, bench = asyncio.Event(), Bench(world)
+    bench.load = lambda key: Lingers.start(key, gate)  # type: ignore[method-assign]
+    bench.keyed = bench.supervise()
+    Supervisor.start(
+        [
+            Child("first", lambda: Conversation.start(0)),
+            Child("host", lambda: KeyedHost.start(bench.keyed), stop_timeout_s=0.5),
+        ],
+        strategy=Strategy.REST_FOR_ONE,
+    )
+    await world.settle()
+    refs = [bench.keyed.start(key) for key in range(3)]
+    first = world.runtime.registry.whereis("first")
+    assert first is not None
+    first.tell(fail)  # so the host is stopped, and its children's hooks take longer than it may
+    await world.settle()
+    for _ in range(8):
+        world.advance(0.5)
+        await world.settle()
+    assert not any(ref.is_alive() for ref in refs)
+    assert [await bench.keyed.start(key).ask(lambda: "alive") for key in range(3)] == ["alive"] * 3
+
+
+async def test_a_host_has_longer_than_its_children_and_their_kill(world: World) -> None:
+    gate, bench = asyncio.Event(), Bench(world)
+    bench.load = lambda key: Lingers.start(key, gate)  # type: ignore[method-assign]
+    bench.keyed = bench.supervise()
+    tree = Supervisor.start([Child("host", lambda: KeyedHost.start(bench.keyed, 2.0), stop_timeout_s=2.0 + keyed.HOST_SLACK_S)])
+    await world.settle()
+    ref = bench.keyed.start(1)
+    actor = ref._actor
+    assert actor is not None
+    ref.tell(actor.hang)
+    await world.settle()
+    stopping = tree.stop()
+    for seconds in (2.0, endings.KILL_GRACE_S, endings.KILL_GRACE_S):  # its time, its handler's grace, its last hook's
+        await world.settle()
+        assert not stopping.done()
+        world.advance(seconds)
+    assert await stopping is True
+    assert world.runtime.failed == 1  # the child; its host was not killed
+    assert bench.keyed.children == {}
+
+
+async def test_a_callback_that_raises_starts_no_second_child(world: World) -> None:
+    made: list[ActorRef[Any]] = []
+
+    def load(key: int) -> ActorRef[Any]:
+        made.append(Conversation.start(key))
+        return made[-1]
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("a counter")
+
+    supervisor: KeyedSupervisor[int] = KeyedSupervisor(
+        load,
+        restart=Restart.TRANSIENT,
+        clock=world.clock,
+        intensity=Intensity(1, 10.0),
+        started=broken,
+        ended=broken,
+        quarantined=broken,
+    )
+    supervisor.start(7).tell(fail)
+    await world.settle()
+    assert [ref.is_alive() for ref in made] == [False, True]
+    assert supervisor.children == {7: made[1]}
+    made[1].tell(fail)
+    await world.settle()
+    assert supervisor.children == {}
+    assert supervisor.quarantined_for(7) > 0.0
+
+
+async def test_a_factory_that_raises_what_it_should_not_at_a_restart_freezes_nobody(world: World) -> None:
+    bench = Bench(world)
+    other, ref = bench.keyed.start(8), bench.keyed.start(7)
+
+    def load(key: int) -> ActorRef[Any]:
+        raise asyncio.CancelledError
+
+    bench.keyed._factory = load
+    ref.tell(fail)
+    await world.settle()
+    assert bench.said[-2:] == [("quarantined", 7, 3.0), ("ended", 7, asyncio.CancelledError)]
+    assert await other.ask(lambda: "alive") == "alive"
