@@ -1,4 +1,4 @@
-"""A runtime on the test's loop, its time in the test's hand."""
+"""A runtime on the test's loop, its time in the test's hand; and the hosts of the conformance suite."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import uvloop
 from actors.runtime.actor import Actor
 from actors.runtime.ref import ActorRef
 from actors.runtime.runtime import Runtime
+from tests.runtime.hosts import HOSTS, Host
 
 A = TypeVar("A", bound=Actor)
 
@@ -72,3 +73,11 @@ async def world() -> AsyncIterator[World]:
             clock.now += 1.0
             runtime.timers.run_due()
         await stopping
+
+
+@pytest.fixture(params=HOSTS, ids=lambda host: host.name)
+async def host(request: pytest.FixtureRequest) -> AsyncIterator[Host]:
+    hosted: Host = request.param()
+    await hosted.open()
+    yield hosted
+    await hosted.close()

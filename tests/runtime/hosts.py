@@ -33,7 +33,10 @@ class Latch:
         return self._event.is_set()
 
     async def wait(self) -> None:
-        assert await asyncio.to_thread(self._event.wait, PATIENCE_S)
+        await asyncio.to_thread(self.block)
+
+    def block(self) -> None:
+        assert self._event.wait(PATIENCE_S)
 
 
 class Host:
@@ -58,6 +61,10 @@ class Host:
 
     def start(self, actor: Any, *args: Any, **kwargs: Any) -> Any:
         return self.hosted(actor).start(*args, **kwargs)
+
+    def hold(self, latch: Latch) -> Any:
+        """What a handler returns in order to keep its actor busy until `latch` is set."""
+        raise NotImplementedError
 
     async def ask(self, ref: Any, message: Any) -> Any:
         return await self.get(ref.ask(message, block=False))
@@ -90,6 +97,9 @@ class LoopHost(Host):
     async def get(self, future: Any) -> Any:
         return await asyncio.wait_for(cast(Awaitable[Any], future), PATIENCE_S)
 
+    def hold(self, latch: Latch) -> Any:
+        return latch.wait()
+
 
 class ThreadHost(Host):
     name = "threads"
@@ -107,5 +117,49 @@ class ThreadHost(Host):
     async def get(self, future: Any) -> Any:
         return await asyncio.to_thread(future.get, timeout=PATIENCE_S)
 
+    def hold(self, latch: Latch) -> Any:
+        latch.block()
+
 
 HOSTS = (LoopHost, ThreadHost)
+
+
+# -- what the conformance suite works with
+
+
+class Recorder(pykka.Actor):
+    """Writes down what happens to it. A callable message is called, and what it returns is the answer."""
+
+    def __init__(self, log: list[Any] | None = None) -> None:
+        super().__init__()
+        self.log = [] if log is None else log
+        self.failed = Latch()
+        self.stopped = Latch()
+
+    def on_receive(self, message: Any) -> Any:
+        if callable(message):
+            return message()
+        self.log.append(message)
+        return message
+
+    def on_start(self) -> None:
+        self.log.append("start")
+
+    def on_stop(self) -> None:
+        self.log.append("stop")
+        self.stopped.set()
+
+    def on_failure(self, exception_type: Any, exception_value: Any, traceback: Any) -> None:
+        self.log.append((exception_type, str(exception_value), traceback is not None))
+        self.failed.set()
+
+
+def failing() -> None:
+    raise ValueError("of its own")
+
+
+def of(ref: Any) -> Any:
+    """The actor behind a reference."""
+    actor = ref._actor_weakref()
+    assert actor is not None
+    return actor

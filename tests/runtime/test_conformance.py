@@ -1,64 +1,19 @@
-"""What Pykka documents, on this runtime and on Pykka's own threads. Deviations stand in test_deviations.py."""
+"""What Pykka documents of an actor's life and messages, on this runtime and on Pykka's own threads.
+
+Futures, proxies and the registry have a file each beside this one; deviations stand in test_deviations.py.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pykka
 import pytest
-from pykka import messages
 
-from tests.runtime.hosts import HOSTS, Host, Latch
+from tests.runtime.hosts import Host, Latch, Recorder, failing, of
 
 pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
-
-
-@pytest.fixture(params=HOSTS, ids=lambda host: host.name)
-async def host(request: pytest.FixtureRequest) -> AsyncIterator[Host]:
-    hosted: Host = request.param()
-    await hosted.open()
-    yield hosted
-    await hosted.close()
-
-
-class Recorder(pykka.Actor):
-    """Writes down what happens to it. A callable message is called, and what it returns is the answer."""
-
-    def __init__(self, log: list[Any] | None = None) -> None:
-        super().__init__()
-        self.log = [] if log is None else log
-        self.failed = Latch()
-        self.stopped = Latch()
-
-    def on_receive(self, message: Any) -> Any:
-        if callable(message):
-            return message()
-        self.log.append(message)
-        return message
-
-    def on_start(self) -> None:
-        self.log.append("start")
-
-    def on_stop(self) -> None:
-        self.log.append("stop")
-        self.stopped.set()
-
-    def on_failure(self, exception_type: Any, exception_value: Any, traceback: Any) -> None:
-        self.log.append((exception_type, str(exception_value), traceback is not None))
-        self.failed.set()
-
-
-def failing() -> None:
-    raise ValueError("of its own")
-
-
-def of(ref: Any) -> Any:
-    """The actor behind a reference."""
-    actor = ref._actor_weakref()
-    assert actor is not None
-    return actor
 
 
 # -- life
@@ -302,277 +257,34 @@ async def test_an_actor_may_answer_with_a_future_of_another(host: Host) -> None:
     assert await host.get(inner) == "from afar"
 
 
-async def test_futures_can_be_mapped_filtered_joined_and_reduced(host: Host) -> None:
-    ref = host.start(Recorder)
-    one = ref.ask(lambda: [1, 2, 3], block=False)
-    two = ref.ask(lambda: "x", block=False)
-    assert await host.get(one.map(len)) == 3
-    assert await host.get(one.filter(lambda item: item > 1)) == [2, 3]
-    assert await host.get(two.join(one)) == ["x", [1, 2, 3]]
-    assert await host.get(one.reduce(lambda a, b: a + b)) == 6
-    assert await host.get(one.reduce(lambda a, b: a + b, 10)) == 16
-
-
-async def test_a_future_is_settled_once(host: Host) -> None:
-    future = host.base._create_future()
-    future.set(1)
-    with pytest.raises(host.already_settled):
-        future.set(2)
-    with pytest.raises(host.already_settled):
-        future.set_exception((ValueError, ValueError(), None))
-    with pytest.raises(host.already_settled):
-        future.set_get_hook(lambda timeout: 3)
-    assert await host.get(future) == 1
-
-
-async def test_a_get_hook_makes_the_value_once(host: Host) -> None:
-    future = host.base._create_future()
-    made: list[Any] = []
-
-    def make(timeout: float | None) -> str:
-        made.append(timeout)
-        return "made"
-
-    future.set_get_hook(make)
-    assert [await host.get(future), await host.get(future)] == ["made", "made"]
-    assert len(made) == 1
-
-
-async def test_a_future_takes_the_exception_that_is_being_handled(host: Host) -> None:
-    future = host.base._create_future()
-    try:
-        raise KeyError("handled")
-    except KeyError:
-        future.set_exception()
-    with pytest.raises(KeyError, match="handled"):
-        await host.get(future)
-
-
-# -- proxies
-
-
-class Box:
-    def __init__(self) -> None:
-        self.content = "nothing"
-
-    def fill(self, content: str) -> str:
-        self.content = content
-        return f"filled with {content}"
-
-
-class Shown(pykka.Actor):
-    constant = "of the class"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.field = "of the instance"
-        self._hidden = "private"
-        self.box = pykka.traversable(Box())
-        self.plain = Box()
-        self.failed = Latch()
-
-    @property
-    def upper(self) -> str:
-        return self.field.upper()
-
-    def join(self, *words: str, glue: str = " ") -> str:
-        return glue.join(words)
-
-    def fail(self) -> None:
-        raise ValueError("through a proxy")
-
-    def grow(self) -> None:
-        self.grown = lambda: "grown"
-
-    def on_failure(self, exception_type: Any, exception_value: Any, traceback: Any) -> None:
-        self.failed.set()
-
-
-async def test_a_proxy_reads_attributes_of_instance_class_and_properties(host: Host) -> None:
-    proxy = host.start(Shown).proxy()
-    assert await host.get(proxy.field) == "of the instance"
-    assert await host.get(proxy.constant) == "of the class"
-    assert await host.get(proxy.upper) == "OF THE INSTANCE"
-
-
-async def test_a_proxy_calls_methods_with_all_kinds_of_arguments(host: Host) -> None:
-    proxy = host.start(Shown).proxy()
-    assert await host.get(proxy.join("a", "b")) == "a b"
-    assert await host.get(proxy.join("a", "b", glue="-")) == "a-b"
-
-
-async def test_a_proxy_sets_attributes(host: Host) -> None:
-    proxy = host.start(Shown).proxy()
-    await host.assign(proxy, "field", "new")
-    assert await host.get(proxy.field) == "new"
-
-
-async def test_a_failed_assignment_raises_where_it_was_made(host: Host) -> None:
-    ref = host.start(Shown)
-    with pytest.raises(AttributeError):
-        await host.assign(ref.proxy(), "upper", "a property without a setter")
-    assert ref.is_alive()
-
-
-async def test_a_proxy_hides_what_is_private_and_what_is_not_there(host: Host) -> None:
-    proxy = host.start(Shown).proxy()
-    with pytest.raises(AttributeError):
-        proxy.nothing_of_the_kind()
-    assert "_hidden" not in dir(proxy)
-    assert "field" in dir(proxy)
-
-
-async def test_a_proxy_finds_methods_made_after_it(host: Host) -> None:
-    proxy = host.start(Shown).proxy()
-    await host.get(proxy.grow())
-    assert await host.get(proxy.grown()) == "grown"
-
-
-async def test_a_proxy_reaches_into_traversable_attributes(host: Host) -> None:
-    proxy = host.start(Shown).proxy()
-    assert await host.get(proxy.box.content) == "nothing"
-    assert await host.get(proxy.box.fill("sand")) == "filled with sand"
-    assert await host.get(proxy.box.content) == "sand"
-    await host.assign(proxy.box, "content", "water")
-    assert await host.get(proxy.box.content) == "water"
-
-
-async def test_what_is_not_traversable_comes_back_as_it_is(host: Host) -> None:
-    proxy = host.start(Shown).proxy()
-    assert isinstance(await host.get(proxy.plain), Box)
-
-
-async def test_an_exception_in_a_proxied_method_goes_to_the_caller(host: Host) -> None:
-    ref = host.start(Shown)
-    with pytest.raises(ValueError, match="through a proxy"):
-        await host.get(ref.proxy().fail())
-    assert ref.is_alive()
-
-
-async def test_a_deferred_call_has_tell_semantics(host: Host) -> None:
-    ref = host.start(Shown)
-    actor, proxy = of(ref), ref.proxy()
-    proxy.fail.defer()
-    await actor.failed.wait()
-    assert not ref.is_alive()
-    with pytest.raises(pykka.ActorDeadError):
-        proxy.join.defer("late")
-
-
-async def test_a_dead_actor_has_no_proxy_and_an_old_proxy_says_so(host: Host) -> None:
-    ref = host.start(Shown)
-    proxy = ref.proxy()
-    await host.stop(ref)
-    with pytest.raises(pykka.ActorDeadError):
-        await host.get(proxy.join("a"))
-    with pytest.raises(pykka.ActorDeadError):
-        ref.proxy()
-
-
-async def test_an_actor_can_be_stopped_through_its_proxy(host: Host) -> None:
-    ref = host.start(Shown)
-    await host.get(ref.proxy().stop())
-    await host.stop(ref)
-    assert not ref.is_alive()
-
-
-async def test_proxies_of_one_actor_are_equal(host: Host) -> None:
-    ref = host.start(Shown)
-    assert ref.proxy() == ref.proxy()
-    assert len({ref.proxy(), ref.proxy()}) == 1
-    assert ref.proxy() != host.start(Shown).proxy()
-
-
-async def test_proxy_messages_can_be_sent_by_hand(host: Host) -> None:
-    ref = host.start(Shown)
-    call = messages.ProxyCall(attr_path=("join",), args=("a", "b"), kwargs={"glue": "+"})
-    assert await host.ask(ref, call) == "a+b"
-    assert await host.ask(ref, messages.ProxyGetAttr(attr_path=("field",))) == "of the instance"
-
-
-async def test_an_actor_can_call_itself_later_through_a_proxy(host: Host) -> None:
-    class Countdown(pykka.Actor):
-        def __init__(self) -> None:
-            super().__init__()
-            self._later: Any = self.actor_ref.proxy()
-            self.done = Latch()
-
-        def count(self, left: int) -> None:
-            if left:
-                self._later.count(left - 1)
-            else:
-                self.done.set()
-
-    ref = host.start(Countdown)
-    ref.proxy().count(5)
-    await of(ref).done.wait()
-
-
-# -- registry
-
-
-class Tagged(Recorder):
-    pass
-
-
-async def test_the_registry_lists_running_actors_in_the_order_of_starting(host: Host) -> None:
-    refs = [host.start(Recorder) for _ in range(3)]
-    assert host.registry.get_all() == refs
-    await host.stop(refs[1])
-    assert host.registry.get_all() == [refs[0], refs[2]]
-
-
-async def test_the_registry_finds_actors_by_class_superclass_and_class_name(host: Host) -> None:
-    plain_class, tagged_class = host.hosted(Recorder), host.hosted(Tagged)
-    plain, tagged = plain_class.start(), tagged_class.start()
-    assert host.registry.get_by_class(plain_class) == [plain]
-    assert host.registry.get_by_class(tagged_class) == [tagged]
-    assert host.registry.get_by_class(Recorder) == [plain, tagged]
-    assert host.registry.get_by_class_name("Tagged") == [tagged]
-    assert host.registry.get_by_class_name("Nobody") == []
-
-
-async def test_the_registry_finds_an_actor_by_its_urn_while_it_lives(host: Host) -> None:
-    ref = host.start(Recorder)
-    urn = ref.actor_urn
-    assert host.registry.get_by_urn(urn) is ref
-    assert host.registry.get_by_urn("urn:uuid:of-nobody") is None
-    await host.stop(ref)
-    assert host.registry.get_by_urn(urn) is None
-
-
-async def test_a_broadcast_reaches_all_or_those_of_a_class(host: Host) -> None:
-    recorder, tagged = host.hosted(Recorder), host.hosted(Tagged)
-    logs: list[list[Any]] = [[], []]
-    refs = [recorder.start(logs[0]), tagged.start(logs[1])]
-    host.registry.broadcast("all")
-    host.registry.broadcast("by class", target_class=tagged)
-    host.registry.broadcast("by name", target_class="Recorder")
-    for ref in refs:
-        await host.ask(ref, "end")
-    assert logs == [["start", "all", "by name", "end"], ["start", "all", "by class", "end"]]
-
-
-async def test_stop_all_stops_everybody(host: Host) -> None:
-    refs = [host.start(Recorder) for _ in range(3)]
-    assert await host.stop_all() == [True, True, True]
-    assert host.registry.get_all() == []
-    assert not any(ref.is_alive() for ref in refs)
-
-
-async def test_an_actor_leaves_the_registry_before_its_on_stop(host: Host) -> None:
-    seen: list[Any] = []
-
-    class Curious(Recorder):
-        def on_stop(self) -> None:
-            seen.append(list(host.registry.get_all()))
-
-    await host.stop(host.start(Curious))
-    assert seen == [[]]
-
-
-async def test_unregistering_a_stranger_is_ignored(host: Host) -> None:
-    ref = host.start(Recorder)
-    await host.stop(ref)
-    host.registry.unregister(ref)
-    assert host.registry.get_all() == []
+async def test_what_an_initialiser_tells_its_own_actor_comes_after_on_start(host: Host) -> None:
+    class Eager(Recorder):
+        def __init__(self, log: list[Any]) -> None:
+            super().__init__(log)
+            self.actor_ref.tell("early")
+
+    log: list[Any] = []
+    await host.ask(host.start(Eager, log), "later")
+    assert log == ["start", "early", "later"]
+
+
+async def test_an_actor_may_put_another_function_in_the_place_of_on_receive(host: Host) -> None:
+    class Fickle(pykka.Actor):
+        def on_receive(self, message: Any) -> Any:
+            if callable(message):
+                return message()
+            log.append(("first", message))
+            self.on_receive = self.second  # type: ignore[method-assign]
+            return None
+
+        def second(self, message: Any) -> None:
+            log.append(("second", message))
+
+    log: list[Any] = []
+    ref, release = host.start(Fickle), Latch()
+    ref.tell(lambda: host.hold(release))
+    for number in range(3):
+        ref.tell(number)  # so that all of them are there in one turn
+    release.set()
+    await host.ask(ref, "last")
+    assert log == [("first", 0), ("second", 1), ("second", 2), ("second", "last")]
