@@ -28,7 +28,12 @@ def depth(traceback: TracebackType | None) -> int:
 async def test_a_derived_value_is_made_once_for_all_who_await_it_meanwhile() -> None:
     source: Future[int] = Future()
     made: list[object] = []
-    derived = source.map(lambda value: made.append(value) or object())  # type: ignore[func-returns-value]
+
+    def make(value: int) -> object:
+        made.append(value)
+        return object()
+
+    derived = source.map(make)
     readers = [asyncio.create_task(read(derived)) for _ in range(3)]
     await asyncio.sleep(0)
     source.set(1)
