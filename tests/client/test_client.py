@@ -284,6 +284,9 @@ async def test_the_newest_state_is_what_stays_stored_however_slow_the_disk_is(no
     futures.append(asha.submit(messages.Send(0, 0, stream, text_body("two"))))
     closing = asyncio.create_task(asha.close())
     await asyncio.wait(futures)
+    for _ in range(20):  # as far as it gets without the disk
+        await asyncio.sleep(0)
+    await asyncio.to_thread(int)
     kept.gate.set()
     await closing
     assert kept.most == 1, "one save at a time"
