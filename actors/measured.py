@@ -43,8 +43,8 @@ CALLS = (
     "sweep_codes",
     "last_seen",
     "forget_devices",
-    "trim_changes",
     "sweep_mentions",
+    "trim_changes",
     "probe",
 )
 #: Outcomes of a write that are the store's trouble; the others are answers to the writer (stored, fenced, conflict).

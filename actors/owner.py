@@ -156,6 +156,9 @@ class Owner(Actor):
     def on_stop(self) -> None:
         self._leave_word()
 
+    def on_failure(self, *_: Any) -> None:
+        self._leave_word()  # however it failed: in `_abandon`'s reach or not
+
     def _leave_word(self) -> list[log.Accepted]:
         """Tell who loads this stream next what may be stored and was not released; that is returned."""
         accepted = [*self._releasing, *self.later()]
@@ -165,40 +168,47 @@ class Owner(Actor):
 
     def on_receive(self, message: Any) -> None:
         self.touched = True
-        kind = type(message)
         try:
-            if kind is Persisted:
-                if message.token is _BARRIER:
-                    self._load()
-                else:
-                    self.persisted(message)
-            elif kind is _Flush:
-                self._flush()
-            elif kind is _Loaded:
-                self._come_to_life(message.result)
-            elif kind is _Found:
-                self._found(message)
-            elif kind is _Answered:
-                self.answer_again(message.command, message.result)
-            elif kind is _LoadAgain:
-                self._load()
-            elif kind is _TryAgain:
-                self._try_again()
-            elif self.loading:
-                self._stash_away(message)
-            elif kind is log.Command:
-                self._take(message)
-            else:
-                self.handle(message)
+            self._receive(message)
         except BaseException:
             self._abandon(message)
             raise
 
+    def _receive(self, message: Any) -> None:
+        kind = type(message)
+        if kind is Persisted:
+            if message.token is _BARRIER:
+                self._load()
+            else:
+                self.persisted(message)
+        elif kind is _Flush:
+            self._flush()
+        elif kind is _Loaded:
+            self._come_to_life(message.result)
+        elif kind is _Found:
+            self._found(message)
+        elif kind is _Answered:
+            self.answer_again(message.command, message.result)
+        elif kind is _LoadAgain:
+            self._load()
+        elif kind is _TryAgain:
+            self._try_again()
+        elif self.loading:
+            self._stash_away(message)
+        elif kind is log.Command:
+            self._take(message)
+        else:
+            self.handle(message)
+
     def _stash_away(self, message: Any) -> None:
-        if len(self._stash) < self.mailbox_limit or _is_own(message):
+        if len(self._stash) < self.mailbox_limit or self.keeps(message):
             self._stash.append(message)
         else:
             self._turn_away(message, codes.BUSY)
+
+    def keeps(self, message: Any) -> bool:
+        """Whether nobody would repeat this message: it is not turned away, and outlasts this owner."""
+        return type(message) is log.Command and not message.device
 
     def _turn_away(self, message: Any, error: codes.Error) -> None:
         """Answer what a client waits for; nobody waits for anything else."""
@@ -209,7 +219,7 @@ class Owner(Actor):
 
     def _abandon(self, failing: Any) -> None:
         """This owner is about to fail while it handles a message: answer everybody who waits, and leave word of what may be
-        stored and was not released. The server's own commands go to the next owner, except one that this one failed over."""
+        stored and was not released. What nobody would repeat goes to the next owner, except what this one failed over."""
         accepted = self._leave_word()
         cause = failing.command if type(failing) is _Found else failing
         lost = [each.command for each in accepted]
@@ -219,11 +229,15 @@ class Owner(Actor):
         unheard = [*held, *self._stash, *self.actor_ref.waiting()]
         for waiting, error in ((lost, codes.UNKNOWN), (unheard, codes.UNAVAILABLE)):
             for message in waiting:
-                if not _is_own(message):
+                if not self.keeps(message):
                     self._turn_away(message, error)
-        own = [message for message in (*lost, *unheard, *self._again) if _is_own(message) and message is not cause]
-        for command in own:
-            self.actor_ref.runtime.loop.call_soon(self.services.directory.tell_committed, self.stream, command)
+        for message in (*lost, *unheard, *self._again):
+            if self.keeps(message) and message is not cause:
+                self.pass_on(message)
+
+    def pass_on(self, message: Any) -> None:
+        """Tell the owner of this stream who comes after this one."""
+        self.actor_ref.runtime.loop.call_soon(self.services.directory.tell_committed, self.stream, message)
 
     # --- load ---------------------------------------------------------------------------------------------------------
 
@@ -234,9 +248,9 @@ class Owner(Actor):
     def _come_to_life(self, result: records.Loaded | BaseException) -> None:
         if isinstance(result, errors.Unavailable | errors.OutcomeUnknown):
             # The store's trouble, not this owner's: it would not get better by a restart.
-            stash, self._stash = self._stash, [message for message in self._stash if _is_own(message)]
+            stash, self._stash = self._stash, [message for message in self._stash if self.keeps(message)]
             for message in stash:
-                if not _is_own(message):
+                if not self.keeps(message):
                     self._turn_away(message, codes.UNAVAILABLE)
             self.schedule(LOAD_AGAIN_S, _LOAD_AGAIN)
             return
@@ -487,11 +501,6 @@ class Owner(Actor):
         """An item as it is now."""
         item = await self.services.store.item(self.stream, seq)
         return None if item is None else as_target(item)
-
-
-def _is_own(message: Any) -> bool:
-    """Whether it is a command of the server itself."""
-    return type(message) is log.Command and not message.device
 
 
 def as_target(item: records.Item) -> log.Target:

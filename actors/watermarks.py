@@ -176,6 +176,15 @@ class WatermarkOwner(Owner):
         frame = messages.Done(message.rid) if refused is None else connection.error_frame(message.rid, refused)
         self.services.directory.tell_committed(("session", message.user), Answer(message.device, codec.encode(frame)))
 
+    def keeps(self, message: Any) -> bool:
+        return type(message) is Postponed or (type(message) is Marked and not message.rid) or super().keeps(message)
+
+    def _abandon(self, failing: Any) -> None:
+        super()._abandon(failing)
+        moved = {user: self._durable_marks(user) for user in (*self._writing, *self._moved)}
+        for user, seqs in (moved | self._carried).items():
+            self.pass_on(Marked(user, *seqs))
+
     def _turn_away(self, message: Any, error: codes.Error) -> None:
         if type(message) is Marked and message.rid:
             self._answer_reader(message, codes.Refused(error, retry_after_ms=RETRY_MS))
