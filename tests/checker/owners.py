@@ -87,7 +87,8 @@ def marks_kept(case: Case) -> Iterator[Finding]:
             own = case.intervals.get(stream, {}).get(device.user, [])
             if ids.kind(stream) is ids.Kind.ACCOUNT or not own or own[-1][1] != model.OPEN or seq < own[-1][0]:
                 continue
-            stored = case.seen.marks.get((stream, device.user), (0, 0))[0]
+            # Who comes in stands at that seq, whatever was stored of an earlier time.
+            stored = max(own[-1][0], case.seen.marks.get((stream, device.user), (0, 0))[0])
             if stored < seq:
                 text = f"user {device.user} acknowledged {seq}, and is stored to have {stored}"
                 yield Finding("K8", text, stream, seq, device.id)
