@@ -186,8 +186,9 @@ class Inflow:
         if item.seq >= stream.begun:
             stream.begun = 0
         if item.seq <= stream.taken:
-            # The server's cursor is behind: the last acknowledgement was lost with its connection. Say it again.
-            self._mark(item.stream, stream, now)
+            # The server's cursor is behind: the last acknowledgement was lost with its connection. Say it again, and at once:
+            # on a line that breaks again and again, later may be never.
+            self._mark(item.stream, stream, now, at_once=True)
         return ()
 
     @staticmethod

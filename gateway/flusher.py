@@ -17,8 +17,9 @@ _log = telemetry.logger("gateway")
 
 #: Part of the limit that the transport may buffer before it says that it is full. At most this, and a quarter of the limit.
 _TRANSPORT_SHARE = 64 * 1024
-#: Room for the header of the array in a WebSocket message of codec.MAX_MESSAGE bytes.
-_ARRAY_HEADER = 5
+#: Bytes of frames that are joined into one WebSocket message; a longer frame goes alone. A client has nothing of a message
+#: until all of it is there: where the line breaks every few kilobytes, a long one would be sent for ever and never arrive.
+JOIN_BYTES = 8 * 1024
 
 
 class Flusher:
@@ -87,13 +88,13 @@ def join(queue: list[bytes], count: int, plural: dict[int, int] | None) -> bytes
     if len(queue) == 1 == count:
         return frames.binary(queue[0])
     payload = b"".join(queue)
-    if count <= codec.MAX_BATCH and len(payload) + _ARRAY_HEADER <= codec.MAX_MESSAGE:
+    if count <= codec.MAX_BATCH and len(payload) <= JOIN_BYTES:
         return frames.binary(codec.array_header(count) + payload)
     out: list[bytes] = []
     batch: list[bytes] = []
     size = batched = 0
     for frame, number in _pieces(queue, plural or {}):
-        if batch and (size + len(frame) + _ARRAY_HEADER > codec.MAX_MESSAGE or batched + number > codec.MAX_BATCH):
+        if batch and (size + len(frame) > JOIN_BYTES or batched + number > codec.MAX_BATCH):
             out.append(_message(batch, batched))
             batch, size, batched = [], 0, 0
         batch.append(frame)
@@ -113,7 +114,7 @@ def _pieces(queue: list[bytes], plural: dict[int, int]) -> list[tuple[bytes, int
     pieces: list[tuple[bytes, int]] = []
     for index, item in enumerate(queue):
         count = plural.get(index, 1)
-        if count > 1 and len(item) + _ARRAY_HEADER > codec.MAX_MESSAGE:
+        if count > 1 and len(item) > JOIN_BYTES:
             pieces += [(bytes(frame), 1) for frame in codec.split(codec.array_header(count) + item)]
         else:
             pieces.append((item, count))

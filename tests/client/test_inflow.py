@@ -291,6 +291,12 @@ def test_a_repeat_of_what_was_taken_is_acknowledged_again() -> None:
     assert flow.acks(20.2) == [messages.Ack(0, ((STREAM, 1),))]
 
 
+def test_a_repeat_is_acknowledged_without_a_wait_for_the_line_may_break_before_it_is_over() -> None:
+    flow = fresh(cursors=((STREAM, 90),))
+    flow.event(message(90), 10.0)
+    assert flow.acks(10.0) == [messages.Ack(0, ((STREAM, 90),))]
+
+
 def test_a_repeat_of_what_waits_for_the_application_is_not_acknowledged() -> None:
     flow = fresh()
     flow.event(message(1), 10.0)
