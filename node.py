@@ -33,7 +33,7 @@ from gateway.listener import Gateway
 from protocol import codec, codes, events, ids, messages
 from storage import interfaces
 
-#: Commands of one device that may be unanswered in one stream beyond the oldest (contract.md, Delivery 2).
+#: Commands of one device that may be unanswered in one stream beyond the oldest (docs/protocol.md, Commands).
 UNANSWERED = 63
 
 #: When clients are told to come back after a stop: about as long as a restart takes.

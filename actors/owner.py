@@ -27,7 +27,7 @@ from storage import errors, records
 
 logger = logging.getLogger("actors.owner")
 
-#: Commands of one device that wait behind one that is being looked up: what a device may have unanswered (contract.md).
+#: Commands of one device that wait behind one that is being looked up: what a device may have unanswered.
 MAX_HELD = 64
 #: What a client is told to wait when the store does not answer, or its owner's queue is full: a few commits' time.
 RETRY_MS = 500

@@ -13,7 +13,7 @@ from auth import policy
 from protocol import codec, codes, connection, messages
 from storage import errors
 
-#: Seconds by which a change is held back, so that a phone in a tunnel does not flicker (contract.md, The wire).
+#: Seconds by which a change is held back, so that a phone in a tunnel does not flicker (docs/protocol.md, Typing and presence).
 DAMP_S = 5.0
 #: Users who are being looked up at once. When thousands of devices come back and subscribe, the others wait for their turn.
 MAX_LOOKUPS = 64

@@ -11,7 +11,7 @@
     |-- sessions        permanent   host of sessions,               by user:    temporary (the client comes back)
     `-- sweeper         permanent   puts owners to sleep, erases what has expired, forgets what is dead
 
-The listeners stand outside: last up, first down, in `server.py`. More than 3 restarts in 10 s end the node.
+The listeners stand outside: last up, first down, in `node.py`. More than 3 restarts in 10 s end the node.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from actors.state import log, messaging
 from protocol import codec, codes, connection, events, ids, messages
 from storage import errors, records
 
-#: Members above which only senders hear of receipts, as counts, once a second (contract.md, Delivery 8).
+#: Members above which only senders hear of receipts, as counts, once a second (docs/protocol.md, Receipts).
 FEW = 32
 #: Seconds between two counts of receipts in a large group.
 COUNT_EVERY_S = 1.0

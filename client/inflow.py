@@ -14,7 +14,7 @@ from client import errors, own
 from client.updates import Numbered, StreamEvent, StreamGone
 from protocol import events, ids, messages
 
-#: Seconds between two acknowledgements of a stream (contract.md, Delivery 8), and in groups above LARGE members.
+#: Seconds between two acknowledgements of a stream (docs/protocol.md, Acknowledging), and in groups above LARGE members.
 ACK_S = 0.1
 ACK_LARGE_S = 1.0
 LARGE = 32

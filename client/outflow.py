@@ -16,7 +16,7 @@ from typing import Any
 
 from protocol import messages
 
-#: Commands of one stream from the oldest unanswered one on (contract.md, Delivery 2: at most 63 beyond it).
+#: Commands of one stream from the oldest unanswered one on (docs/protocol.md, Commands: at most 63 beyond it).
 WINDOW = 64
 #: Seconds without an answer after which a command is sent again; doubled with every try up to LONGEST_ANSWER_S.
 ANSWER_S = 10.0

@@ -13,7 +13,7 @@ from websockets.typing import Subprotocol
 
 from gateway import reader
 
-#: The only subprotocol, and it has to be asked for (contract.md, The wire).
+#: The only subprotocol, and it has to be asked for (docs/protocol.md, Transport).
 SUBPROTOCOL = Subprotocol("kith.v1.msgpack")
 #: The path of the WebSocket.
 PATH = "/ws"

@@ -13,7 +13,7 @@ from gateway import hub as hubs
 from gateway.door import Door
 from gateway.wheel import Timed
 
-#: Connections a second that come back after a stop; hints are spread so that no more do (contract.md: storm, 1,000 users/s).
+#: Connections a second that come back after a stop; hints are spread so that no more do (`bench storm` has to reach 1,000/s).
 _RETURNS_PER_S = 1000
 #: Connections closed in one go while stopping; then the loop gets a turn.
 _CLOSES_PER_TURN = 256

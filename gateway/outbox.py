@@ -26,7 +26,7 @@ from protocol import codec, codes, messages
 
 #: Bytes of memory that a waiting frame takes beside its own: the object's header, its place in the list.
 FRAME_OVERHEAD = 48
-#: Codes after which the client is told when to come back (contract.md: 1012 on restart, 1013 when full, with a hint).
+#: Codes after which the client is told when to come back (docs/protocol.md, Closing and coming back).
 _HINTED = (codes.RESTART.code, codes.FULL.code)
 
 _log = telemetry.logger("gateway")

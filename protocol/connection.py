@@ -19,7 +19,7 @@ from msgspec import Raw
 
 from protocol import codec, codes, messages, scan
 
-#: Seconds from the WebSocket handshake to Hello (contract.md: hello within 10 s).
+#: Seconds from the WebSocket handshake to Hello.
 HELLO_TIMEOUT_S = 10.0
 #: Seconds of silence after which the server speaks.
 HEARTBEAT_S = 25.0

@@ -27,7 +27,7 @@ from actors.state import rules
 from protocol import codes, events, messages
 from storage import records
 
-#: Accepted commands remembered of each device in each stream (contract.md, Delivery 2).
+#: Accepted commands remembered of each device in each stream (docs/protocol.md, Commands).
 WINDOW = 64
 #: Events between snapshots: what an owner reads at most when it loads.
 SNAPSHOT_EVERY = 256

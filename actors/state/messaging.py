@@ -253,7 +253,7 @@ class Messaging(log.Log):
 
     def applied(self, seq: int, event: events.Event) -> None:
         if event.sender and isinstance(event, events.Message):
-            # Who writes has seen what stands above (contract.md, Streams: own sends move the own mark).
+            # Who writes has seen what stands above (docs/protocol.md, Unread counts).
             self.delivered[event.sender] = seq
             self.read[event.sender] = seq
             self.last_sent[event.sender] = seq

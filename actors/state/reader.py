@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 
-#: Events and bytes that may be offered to a device in one stream and not be acknowledged (contract.md, Delivery 5).
+#: Events and bytes that may be offered to a device in one stream and not be acknowledged (docs/protocol.md, Limits).
 WINDOW_EVENTS = 256
 WINDOW_BYTES = 256 * 1024
 #: Beyond every seq.

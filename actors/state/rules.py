@@ -11,7 +11,7 @@ class Rules:
 
     #: How long after sending one's message can be edited. As long as people remember what they read.
     edit_window: int = 15 * 60 * 1000
-    #: Members of a group (contract.md, M2).
+    #: Members of a group.
     group_members: int = 1024
     #: Messages that a stranger may send before the request is accepted.
     request_messages: int = 3

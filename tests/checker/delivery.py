@@ -8,7 +8,7 @@ from protocol import codec, events, messages
 from tests.checker import history, model
 from tests.checker.findings import Case, Finding, Stored, stream_of_answers
 
-#: Seconds from the end of the last fault in which everybody has everything (contract.md, K6).
+#: Seconds from the end of the last fault in which everybody has everything (K6).
 CONVERGENCE_S = 30.0
 
 

@@ -14,7 +14,7 @@ from tests.e2e.independent.tables import ANSWERS, EVENTS, Record, row
 from tests.e2e.world import PASSWORD, World
 
 CUT_OFF_S = 1.0
-"""After the answer to its revocation, a device hears nothing more (contract.md, bad input)."""
+"""After the answer to its revocation, a device hears nothing more."""
 
 
 async def account(client: Client) -> tuple[Record, dict[int, str]]:
