@@ -27,6 +27,7 @@ class Memory:
     name: str = ""
     token: bytes = b""
     counter: int = 0
+    incarnation: int = 0
     commands: dict[int, tuple[Record, bytes]] = field(default_factory=dict)
     """State-changing commands without an answer, by rid: the command and its bytes."""
 
@@ -214,6 +215,10 @@ class Client(Line):
                 self.welcome = record
                 self.memory.user, self.memory.device, self.memory.name = record.user, record.device, record.name
                 self.memory.token = record.token or self.memory.token
+                if self.memory.incarnation not in (0, record.incarnation):
+                    self.inbox = Inbox(self._apply, self._remove)  # the server was set back: what was taken stands there no more
+                    self.acked.clear()
+                self.memory.incarnation = record.incarnation
                 self.inbox.user = record.user
             case "CaughtUp":
                 self._is_caught_up = True

@@ -155,7 +155,7 @@ CREDENTIALS = Table(
 ANSWERS = Table(
     "rid",
     """
-    96 Welcome version session user device name token heartbeat_s limits time features=[]
+    96 Welcome version session user device name token heartbeat_s limits time features=[] incarnation=0
     97 Error number symbol text temporary retry_after_ms=0
     98 Sent seq n time
     99 Event stream seq event
