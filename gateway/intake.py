@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import cast
 
 from gateway import hub as hubs
@@ -200,7 +201,9 @@ class Intake(toll.Payer, asyncio.Protocol):
                     self._other(effects, now)
                 left -= 1
                 if left <= 0 or self._holds & WAITING:
-                    return [frames, *remaining], left
+                    # A look at whether that was all: nearly always it was, and there is nothing to wait a turn for.
+                    following = next(frames, None)
+                    return [*(() if following is None else (chain((following,), frames),)), *remaining], left
             if left <= 0 or self._holds & WAITING:
                 return list(remaining), left
         return [], left

@@ -121,6 +121,10 @@ def split(data: bytes) -> list[msgspec.Raw]:
         raise scan.TooBig from None
 
 
+#: The first bytes of short msgpack arrays (fixarray) of 1 and of 15 items.
+_ONE_ITEM, _MOST_ITEMS = 0x91, 0x9F
+
+
 def decode_client(data: bytes | msgspec.Raw) -> messages.ClientFrame:
     """One frame of a client. Problem (with the rid, and the field's name where there is one), TooBig."""
     try:
@@ -141,8 +145,9 @@ def _check_body(rid: int, body: msgspec.Raw) -> None:
         raise Problem(rid, codes.TOO_LONG, f"body: at most {MAX_BODY} bytes")
     unfit = ""
     try:
-        if _encoder.encode(events.decode_body(data)) == data:
-            return  # the usual writing of a known body: nothing is in it but what its type says
+        usual = _encoder.encode(events.decode_body(data))
+        if usual == data or (_ONE_ITEM <= data[0] < usual[0] <= _MOST_ITEMS and usual.startswith(data[1:], 1)):
+            return  # the usual writing of a known body, with or without its last items: nothing is in it but what its type says
     except msgspec.MsgspecError as error:
         unfit = str(error)
     except RecursionError:

@@ -216,7 +216,8 @@ class Client(Line):
                 self.memory.user, self.memory.device, self.memory.name = record.user, record.device, record.name
                 self.memory.token = record.token or self.memory.token
                 if self.memory.incarnation not in (0, record.incarnation):
-                    self.inbox = Inbox(self._apply, self._remove)  # the server was set back: what was taken stands there no more
+                    # The server was set back: what was taken stands there no more.
+                    self.inbox = Inbox(self._apply, self._remove)
                     self.acked.clear()
                 self.memory.incarnation = record.incarnation
                 self.inbox.user = record.user
