@@ -30,6 +30,7 @@ FULL = 2
 STOPPING = 4
 REFUSED = 8
 BACKLOG = 16
+FLOOD = 32
 #: Those for which nothing is handled either.
 WAITING = FULL | STOPPING | REFUSED
 
@@ -235,10 +236,11 @@ class Intake(toll.Payer, asyncio.Protocol):
             self._wait(wait_ms, now)
             return
         self._paid = now + FLOOD_HINT_MS / 1000
+        # Megabytes of small frames may be on their way. To take them apart for the close frame behind them would be the flood;
+        # even to read them, and throw them away, takes time from everybody else.
+        self._hold(FLOOD, on=True)
         self.shut_out(codes.FLOOD, FLOOD_HINT_MS)
-        # Megabytes of small frames may be on their way: to take them apart for the close frame behind them would be the flood.
         self._ignore()
-        self._hold(BACKLOG, on=False)
 
     def _wait(self, wait_ms: int, now: float) -> None:
         """Read nothing for so long."""

@@ -12,7 +12,8 @@ It waits for nothing downstream. Its life after the upgrade:
     open                    commands go to the session, the session speaks through the outbox
                             more frames than one turn takes wait in a backlog; who was refused is not read until it may go on
     closing                 our close frame is out; what comes is read only to see the client's, for at most CLOSE_GRACE_S
-    deaf                    the client has closed, broken RFC 6455 or flooded; what comes is thrown away until TCP ends
+    deaf                    the client has closed or broken RFC 6455; what comes is thrown away until TCP ends. Of who flooded,
+                            nothing is read any more
     gone                    TCP is over; the session has been told
 """
 
@@ -189,7 +190,9 @@ class Socket(entering.Entering):
         self._connection.close(codes.NORMAL)
         self._leave_session()
         hub.pending.pop(self, None)
-        self._hold(intake.ADMITTING | intake.WAITING, on=False)  # to see the client's close frame
+        self._hold(intake.ADMITTING | intake.BACKLOG | intake.WAITING, on=False)  # to see the client's close frame
+        if self._holds & intake.FLOOD and self._transport is not None and self._transport.can_write_eof():
+            self._transport.write_eof()  # it is not seen: the client has to end TCP
         hub.wheel.put(self, hub.clock() + vigil.CLOSE_GRACE_S)
 
     # --- from the wheel, and from the hub -----------------------------------------------------------------------------

@@ -235,8 +235,35 @@ async def test_no_more_of_a_batch_is_read_in_one_go_than_one_turn_takes(monkeypa
         monkeypatch.setattr(codec, "decode_client", reading)
         batch = codec.batch([codec.encode(messages.ClientHeartbeat(0))] * 100)
         socket.data_received(Frame(BINARY, batch).serialize(mask=True))
-        assert len(read) == turns.FRAMES_A_TURN
+        assert len(read) == turns.FRAMES_A_TURN + 1  # and a look at whether there is more
         await node.settled(lambda: len(read) == 100)
+
+
+async def test_a_batch_of_as_many_frames_as_a_turn_takes_stops_no_reading() -> None:
+    async with world.running() as node, node.client():
+        (socket,) = node.sockets
+        batch = codec.batch([codec.encode(messages.ClientHeartbeat(0))] * turns.FRAMES_A_TURN)
+        socket.data_received(Frame(BINARY, batch).serialize(mask=True))
+        assert socket._backlog is None
+        assert not socket._holds
+
+
+async def test_nothing_more_is_read_of_who_flooded_and_tcp_ends_all_the_same() -> None:
+    clock = world.Clock()
+    async with world.running(clock=clock, limit_options={"connection_commands_s": 10.0}) as node, node.client() as client:
+        client.transport.write(Frame(BINARY, world.send(1)).serialize(mask=True) * 200)
+        for refusals in range(1, flood_limits.FLOOD_REFUSALS):
+            await node.settled(lambda count=refusals: node.counters.errors["rate_limited"] == count)  # type: ignore[misc]
+            node.pass_time(1.6)
+        await node.settled(lambda: node.counters.closes[codes.FLOOD.symbol])
+        before = node.counters.bytes_in
+        client.transport.write(bytes(100_000))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert node.counters.bytes_in == before
+        node.pass_time(vigil.CLOSE_GRACE_S + 1)
+        await node.settled(lambda: not node.sockets)
+        assert await world.closed(client) == codes.FLOOD.code
 
 
 async def test_what_is_no_command_is_paid_by_the_address_whoever_brings_it_and_before_hello_too() -> None:
