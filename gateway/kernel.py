@@ -16,14 +16,20 @@ import termios
 #: its way does not count, so who reads fast is not slowed down.
 UNSENT = 64 * 1024
 
+#: Bytes of a connection that the kernel holds and this process has not read (it doubles that, for its own overhead). Clients
+#: say little, 64 KiB at a time at most; by itself the kernel would take up to 32 MiB of one that floods, all of which has to
+#: be worked off, or thrown away, when it is read.
+UNREAD = 64 * 1024
+
 _INT = struct.Struct("i")
 
 
 def bound(listening: asyncio.Server) -> None:
-    """Have every connection that is accepted from now on held to UNSENT: they inherit it."""
+    """Have every connection that is accepted from now on held to UNSENT and UNREAD: they inherit it."""
     for each in listening.sockets:
         with socket.socket(fileno=os.dup(each.fileno())) as own:
             own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UNREAD)
 
 
 def unacknowledged(transport: asyncio.BaseTransport) -> int:

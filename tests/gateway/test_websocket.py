@@ -425,6 +425,7 @@ async def test_the_kernel_holds_little_of_what_a_client_does_not_take() -> None:
         assert connection._transport is not None
         with socket.socket(fileno=os.dup(connection._transport.get_extra_info("socket").fileno())) as own:
             assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == kernel.UNSENT
+            assert own.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * kernel.UNREAD
 
 
 async def test_answers_over_the_limit_stop_the_reading_of_commands_until_they_have_left() -> None:
