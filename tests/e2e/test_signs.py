@@ -168,3 +168,60 @@ async def test_more_than_the_subscriptions_are_too_many(world: World) -> None:
     assert await asha.refusal("WatchPresence", add=[limit + 1]) == "too_many"
     await asha.ask("WatchPresence", drop=[1])
     await asha.ask("WatchPresence", add=[limit + 1])
+
+
+@pytest.mark.parametrize("blocker", ["asha", "ben"])
+async def test_a_block_hides_presence_both_ways(world: World, monkeypatch: pytest.MonkeyPatch, blocker: str) -> None:
+    monkeypatch.setattr(presence, "DAMP_S", 0.1)
+    asha, ben, cleo = await world.people("asha", "ben", "cleo")
+    for who, other in ((asha, ben), (ben, asha)):
+        await who.ask("WatchPresence", add=[other.user, cleo.user])
+        for seen in (other, cleo):
+            await who.frame("Presence", user=seen.user, online=True)
+    by, blocked = (asha, ben) if blocker == "asha" else (ben, asha)
+    await by.change("SetBlock", user=blocked.user)
+    assert (await blocked.frame("Presence", user=by.user, online=False)).last_seen == 0, "gone, and not since when"
+    for who, other in ((asha, ben), (ben, asha)):
+        await who.ask("WatchPresence", drop=[other.user, cleo.user])
+        before = len(who.received)
+        await who.ask("WatchPresence", add=[other.user])
+        await who.ask("WatchPresence", add=[cleo.user])
+        # All are known by now, so that whom one may see is shown in this order.
+        await who.until(lambda who=who, before=before: _shown(who, before) != [])  # type: ignore[misc]
+        assert set(_shown(who, before)) == {cleo.user}
+    before = len(blocked.received)
+    await by.change("SetBlock", user=blocked.user, on=False)
+    await blocked.until(lambda: by.user in _shown(blocked, before))
+
+
+def _shown(client: Client, start: int) -> list[int]:
+    """Whose presence a client was told of from a place in what it received on."""
+    return [each.user for each in client.received[start:] if each.kind == "Presence"]
+
+
+@pytest.mark.parametrize("blocker", ["asha", "ben"])
+async def test_a_block_hides_typing_both_ways(world: World, blocker: str) -> None:
+    asha, ben = await world.people("asha", "ben")
+    stream = asha.with_(ben)
+    sent = await asha.send(stream, "before")
+    await ben.event(stream, sent.seq)
+    by, blocked = (asha, ben) if blocker == "asha" else (ben, asha)
+    pairs = ((asha, ben), (ben, asha))
+    for who, other in pairs:
+        await who.tell("Look", stream=stream)
+        await who.ask("Open", user=other.user)  # the Look has been taken when this is answered
+    for who, other in pairs:
+        await who.tell("Typing", stream=stream)
+        await other.frame("MemberTyping", stream=stream, user=who.user, on=True)
+    await by.change("SetBlock", user=blocked.user)
+    counts = [len(each.all("MemberTyping")) for each in (asha, ben)]
+    for who, other in pairs:
+        await who.tell("Typing", stream=stream)
+        await who.ask("Open", user=other.user)  # the notice, if there were one, is on its way before this answer,
+        await other.ask("Open", user=who.user)  # and has arrived before this one
+    assert [len(each.all("MemberTyping")) for each in (asha, ben)] == counts
+    await by.change("SetBlock", user=blocked.user, on=False)
+    for who, other in pairs:
+        count = len(other.all("MemberTyping"))
+        await who.tell("Typing", stream=stream)
+        await other.until(lambda other=other, count=count: len(other.all("MemberTyping")) > count)  # type: ignore[misc]
