@@ -8,6 +8,7 @@ import pytest
 
 from tests.e2e.independent import wire
 from tests.e2e.independent.tables import MAX_INT, row
+from tests.e2e.test_groups import group_of
 from tests.e2e.test_signs import set_privacy
 from tests.e2e.world import World
 
@@ -133,3 +134,28 @@ async def test_who_is_no_member_has_read_nothing(world: World) -> None:
     await asha.send(asha.with_(ben), "secret")
     streams = (asha.with_(ben), wire.direct(4711, 4712), existing, missing)
     assert [await cleo.refusal("Read", stream=stream, seq=1) for stream in streams] == ["not_allowed"] * 4
+
+
+async def test_a_block_between_two_members_changes_nothing_in_their_group(world: World) -> None:
+    asha, ben, cleo = members = await world.people("asha", "ben", "cleo")
+    stream = await group_of(cleo, asha, ben)
+    for number in range(20):
+        for who in members:
+            await who.start_sending(stream, f"{who.label} {number}")
+        if number == 10:  # with words of all three under way
+            await ben.change("SetBlock", user=asha.user)
+    for who in members:
+        await who.event(stream, 61)
+        await who.until(lambda who=who: not who.memory.commands)  # type: ignore[misc]
+        assert [each.seq for each in who.events(stream)] == list(range(1, 62))
+        assert who.texts(stream) == cleo.texts(stream)
+    for who in members:
+        own = [text for text in cleo.texts(stream) if text.startswith(who.label)]
+        assert own == [f"{who.label} {number}" for number in range(20)]
+    for who, other in ((asha, ben), (ben, asha)):
+        await other.close()
+        sent = await who.send(stream, f"{other.label}, who is away, reads this later")
+        await other.come_back()
+        assert (await other.event(stream, sent.seq)).sender == who.user
+        await who.frame("Receipt", stream=stream, user=other.user, delivered=sent.seq)
+        assert await who.refusal("Send", stream=who.with_(other), body=HELLO) == "not_allowed", "the block holds"
