@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from tests.e2e.independent.client import Client
@@ -18,9 +18,9 @@ PACE_S = 0.01
 
 
 @asynccontextmanager
-async def others_talk(world: World, pace_s: float = PACE_S) -> AsyncIterator[None]:
-    """Two who talk before, without an end during, and after, and notice nothing."""
-    yara, zeno = await world.people("yara", "zeno")
+async def others_talk(world: World, pace_s: float = PACE_S, pair: Sequence[Client] = ()) -> AsyncIterator[None]:
+    """Two who talk before, without an end during, and after, and notice nothing. `pair`: they, where nobody can register."""
+    yara, zeno = pair or await world.people("yara", "zeno")
     said: list[str] = []
     over = asyncio.Event()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -20,10 +21,11 @@ from tests.e2e.world import QUICK, World
 async def running(folder: Path, flags: dict[str, str]) -> AsyncIterator[World]:
     """A node in this process, on any free port."""
     loaded = config.load(None, {}, QUICK | {"node.folder": str(folder)} | flags)
-    started = node.Node(loaded, server.open_store)
+    world = World("")
+    started = node.Node(loaded, server.open_store, lambda: time.time_ns() // 1_000_000 + world.ahead_ms)
     await started.start()
     host, port = started.gateway.addresses[0][:2]
-    world = World(f"ws://{host}:{port}/ws")
+    world.url = f"ws://{host}:{port}/ws"
     try:
         yield world
     finally:

@@ -8,10 +8,12 @@ import hmac
 import json
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
 from tests.e2e.bystanders import others_talk
+from tests.e2e.conftest import running
 from tests.e2e.independent import wire
 from tests.e2e.independent.client import Client
 from tests.e2e.independent.line import Refused
@@ -19,6 +21,9 @@ from tests.e2e.independent.tables import COMMANDS
 from tests.e2e.world import PASSWORD, World
 
 KEY = "a shared key of more than 32 bytes, for tests"
+DAY_MS = 24 * 3600 * 1000
+
+Start = Callable[[dict[str, str]], Awaitable[World]]
 
 
 async def refused(client: Client, kind: str, **fields: object) -> tuple[str, int]:
@@ -115,21 +120,59 @@ async def test_a_name_or_a_password_that_is_not_taken(world: World) -> None:
         assert await refused(client, "RegisterCredential", **(values | more)) == (symbol, 4503)
 
 
-async def test_registration_is_closed(start: Callable[[dict[str, str]], Awaitable[World]]) -> None:
-    world = await start({"auth.registration": "closed"})
+@pytest.mark.usefixtures("bystanders")
+async def test_an_aged_token_works_until_its_successor_is_first_used(world: World) -> None:
+    asha = await world.person("asha")
+    old, device = asha.memory.token, asha.device
+    await asha.close()
+    world.ahead_ms = 29 * DAY_MS
+    await asha.come_back()
+    assert asha.welcome.token == b"", "it is not due"
+    await asha.close()
+    world.ahead_ms = 30 * DAY_MS
+    await asha.come_back()
+    lost = asha.welcome.token
+    assert lost not in (b"", old)
+    await asha.close()
+    asha.memory.token = old  # as if that Welcome had been lost
+    await asha.come_back()
+    successor = asha.welcome.token
+    assert successor not in (b"", old, lost)
+    await asha.close()
+    await asha.come_back()
+    assert (asha.device, asha.memory.token, asha.welcome.token) == (device, successor, b"")
+    for void in (old, lost):
+        assert await refused(world.client("thief"), "TokenCredential", token=void) == ("bad_credentials", 4503)
+    await asha.close()
+    await asha.come_back()
+    assert asha.device == device
+
+
+async def start_with_two(folder: Path, start: Start, flags: dict[str, str]) -> tuple[World, list[Client]]:
+    """A node with more settings, and two who registered before it had them."""
+    async with running(folder, {}) as before:
+        await before.people("yara", "zeno")
+    world = await start(flags)
+    return world, [await world.device(name) for name in ("yara", "zeno")]
+
+
+async def test_registration_is_closed(tmp_path: Path, start: Start) -> None:
+    world, pair = await start_with_two(tmp_path, start, {"auth.registration": "closed"})
     values = {"name": "asha", "password": PASSWORD, "request": wire.request()}
-    assert await refused(world.client("asha"), "RegisterCredential", **values) == ("registration_closed", 4503)
+    async with others_talk(world, pair=pair):
+        assert await refused(world.client("asha"), "RegisterCredential", **values) == ("registration_closed", 4503)
 
 
-async def test_registration_by_invitation_asks_for_one(start: Callable[[dict[str, str]], Awaitable[World]]) -> None:
-    world = await start({"auth.registration": "invite"})
+async def test_registration_by_invitation_asks_for_one(tmp_path: Path, start: Start) -> None:
+    world, pair = await start_with_two(tmp_path, start, {"auth.registration": "invite"})
     values = {"name": "asha", "password": PASSWORD, "request": wire.request()}
-    for invitation in ("", "guessed"):
-        answer = await refused(world.client("asha"), "RegisterCredential", **values, invitation=invitation)
-        assert answer == ("bad_invitation", 4503)
+    async with others_talk(world, pair=pair):
+        for invitation in ("", "guessed"):
+            answer = await refused(world.client("asha"), "RegisterCredential", **values, invitation=invitation)
+            assert answer == ("bad_invitation", 4503)
 
 
-async def test_a_jwt_makes_the_account_at_first_sight(start: Callable[[dict[str, str]], Awaitable[World]]) -> None:
+async def test_a_jwt_makes_the_account_at_first_sight(start: Start) -> None:
     issuer = {"issuer": "https://id.example", "audience": "kith", "algorithm": "HS256", "key": KEY}
     world = await start({"auth.jwt": json.dumps([issuer])})
     client = world.client("asha")

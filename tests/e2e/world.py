@@ -28,10 +28,12 @@ QUICK: dict[str, str] = {
 
 
 class World:
-    """Makes devices of one node, and says goodbye for them at the end."""
+    """Makes devices of one node, and says goodbye for them at the end. `ahead_ms`: how far the clock of a node inside the test
+    is set forward; the devices' own is not."""
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self.ahead_ms = 0
         self.clients: list[Client] = []
         self._numbers = count(1)
 
