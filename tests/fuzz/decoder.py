@@ -16,8 +16,8 @@ import atheris
 # Imported before the hook: these are declarations without branches, and instrumenting them would take minutes.
 from protocol import messages  # noqa: F401
 
-with atheris.instrument_imports(include=["protocol.codec", "protocol.connection"]):
-    from protocol import codec, connection  # noqa: F401
+with atheris.instrument_imports(include=["protocol.codec", "protocol.connection", "protocol.scan"]):
+    from protocol import codec, connection, scan  # noqa: F401
 
 from tests.fuzz import invariants
 from tests.protocol import golden
