@@ -157,5 +157,4 @@ async def test_a_block_between_two_members_changes_nothing_in_their_group(world:
         sent = await who.send(stream, f"{other.label}, who is away, reads this later")
         await other.come_back()
         assert (await other.event(stream, sent.seq)).sender == who.user
-        await who.frame("Receipt", stream=stream, user=other.user, delivered=sent.seq)
         assert await who.refusal("Send", stream=who.with_(other), body=HELLO) == "not_allowed", "the block holds"
