@@ -26,7 +26,7 @@ from actors.runtime.ref import ActorRef
 from actors.runtime.restarts import Intensity, Restart, Strategy
 from actors.runtime.supervisor import Child, Supervisor
 from actors.services import Services
-from protocol import codes, ids
+from protocol import ids
 from telemetry import Telemetry
 
 #: Restarts of one of the node's permanent actors before the node gives up and is started anew by its operator's supervisor.
@@ -63,22 +63,23 @@ class Tree:
         }
         self.directory = Directory(streams, self.sessions)
 
-    def start(self, retention: sweeper.Retention, revoked: Callable[[int, int, codes.Close], None]) -> ActorRef[Any]:
+    def start(self, retention: sweeper.Retention, revoked: Callable[[int, int], None]) -> ActorRef[Any]:
         """Start everything; the reference of the topmost supervisor. Stopping it stops everything, in reverse order."""
         services = self.services
 
         def host(name: str, keyed: KeyedSupervisor[Any]) -> Child:
-            return Child(name, lambda: KeyedHost.start(keyed, STOP_TIMEOUT_S), stop_timeout_s=STOP_TIMEOUT_S + HOST_SLACK_S)
+            timeout_s = STOP_TIMEOUT_S + HOST_SLACK_S
+            return Child(name, lambda: KeyedHost.start(keyed, STOP_TIMEOUT_S), Restart.PERMANENT, timeout_s)
 
         children = [
-            Child("writer", lambda: writer.Writer.start(services)),
-            Child("fanout", lambda: fanout.FanOut.start(services)),
-            Child("presence", lambda: presence.Presence.start(services)),
-            Child("receipts", lambda: receipts.Receipts.start(services)),
+            Child("writer", lambda: writer.Writer.start(services), Restart.PERMANENT),
+            Child("fanout", lambda: fanout.FanOut.start(services), Restart.PERMANENT),
+            Child("presence", lambda: presence.Presence.start(services), Restart.PERMANENT),
+            Child("receipts", lambda: receipts.Receipts.start(services), Restart.PERMANENT),
             host("accounts", self.accounts),
             host("groups", self.groups),
             host("conversations", self.conversations),
             host("sessions", self.sessions),
-            Child("sweeper", lambda: sweeper.Sweeper.start(services, retention, revoked)),
+            Child("sweeper", lambda: sweeper.Sweeper.start(services, retention, revoked), Restart.PERMANENT),
         ]
         return Supervisor.start(children, strategy=Strategy.REST_FOR_ONE, intensity=INTENSITY)
