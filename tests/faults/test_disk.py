@@ -1,10 +1,12 @@
-"""Trouble with the disk: no room, and bytes that rotted."""
+"""Trouble with the disk: no room, a lock that somebody else holds, and bytes that rotted."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pathlib
+import sqlite3
 import subprocess
 import urllib.error
 import urllib.request
@@ -22,7 +24,7 @@ from storage.sqlite import bulk, doctor, folder, isolate
 from storage.sqlite import store as sqlite
 from tests import conftest
 from tests.faults import nodes, traffic
-from tests.faults.waiting import until, until_true
+from tests.faults.waiting import DEADLINE_S, until, until_true
 
 
 @pytest.fixture
@@ -53,6 +55,15 @@ async def health(node: Node, name: str = "healthz") -> int:
     return await asyncio.to_thread(ask)
 
 
+async def turns(node: Node, status: int) -> None:
+    """Wait until /healthz has this HTTP status."""
+
+    async def turned() -> bool:
+        return await health(node) == status
+
+    await until_true(turned, f"health turns {status}")
+
+
 async def test_a_full_disk_is_told_loses_nothing_and_needs_no_restart(small_disk: pathlib.Path) -> None:
     data = small_disk / "data"
     ballast = small_disk / "ballast"
@@ -66,17 +77,35 @@ async def test_a_full_disk_is_told_loses_nothing_and_needs_no_restart(small_disk
             await until(lambda: people.refusals.get(codes.UNAVAILABLE.number, 0) > 20 or people.done, "the disk is full")
             people.fail_fast()
             assert not people.done, "the disk was never full"
-
-            async def red() -> bool:
-                return await health(node) == 503
-
-            async def green() -> bool:
-                return await health(node) == 200
-
-            await until_true(red, "health turns red")
+            await turns(node, 503)
             stored = people.seen_stored()
             ballast.unlink()
-            await until_true(green, "health recovers by itself")
+            await turns(node, 200)
+            await people.converge()
+            assert people.seen_stored() > stored
+        assert not node.failure
+    await traffic.stored(data, people.seen)
+    people.check()
+
+
+async def test_a_database_that_somebody_locks_is_told_loses_nothing_and_needs_no_restart(tmp_path: pathlib.Path) -> None:
+    data = tmp_path / "data"
+    async with nodes.inside(data) as node:
+        async with traffic.Traffic(node.url, seed=12, users=3) as people:
+            await people.gather()
+            assert await health(node) == 200
+            people.begin(commands=120)
+            await people.answered(60)
+            shell = sqlite3.connect(data / "kith.db", timeout=DEADLINE_S, isolation_level=None, check_same_thread=False)
+            with contextlib.closing(shell):
+                await asyncio.to_thread(shell.execute, "BEGIN IMMEDIATE")
+                await until(lambda: people.refusals.get(codes.UNAVAILABLE.number, 0) > 5 or people.done, "it is locked")
+                people.fail_fast()
+                assert not people.done, "it was never locked"
+                await turns(node, 503)
+                stored = people.seen_stored()
+                shell.execute("ROLLBACK")
+            await turns(node, 200)
             await people.converge()
             assert people.seen_stored() > stored
         assert not node.failure
