@@ -287,6 +287,14 @@ class Retention:
         at_least=1,
         at_most=36500,
     )
+    message_days: int = setting(
+        0,
+        "Age at which every message of conversations and groups is gone, whatever their own timer says; 0: they are kept. Holds"
+        " for messages sent from then on.",
+        "days",
+        at_least=0,
+        at_most=36500,
+    )
     change_feed_days: int = setting(
         7, "How far back a follower of the change feed can resume.", "days", at_least=1, at_most=3650
     )

@@ -112,7 +112,7 @@ class Node:
         self.admitter = self._admitter()
         self.services = self.tree.services = self._services()
         retention = sweeper.Retention(settings.retention.dead_device_days, settings.retention.change_feed_days)
-        self._top: ActorRef[Any] = self.tree.start(retention, self.cut_off)
+        self._top: ActorRef[Any] = self.tree.start(retention, self.revoked)
         resources.push_async_callback(self._stop_tree)
         self._top.watch(watch_with(self._gave_up))
         await self._top.ask(WhichChildren())
@@ -203,6 +203,7 @@ class Node:
             rules=rules.Rules(
                 edit_window=limits.edit_window_s * 1000,
                 group_members=limits.group_members,
+                message_age=self.settings.retention.message_days * accounts.DAY,
                 windows_kept=(self.settings.retention.dead_device_days + FORGETTING_DAYS) * accounts.DAY,
             ),
             limits=messages.Limits(

@@ -262,15 +262,26 @@ class Owner(Actor):
         self._life += 1
         self._announce()
         self.loaded()
+        self._work_off()
+
+    def _work_off(self) -> None:
+        """Handle what waits, until the state is to be loaded again. What is behind a message that raises waits on, to be
+        answered or passed on."""
         stash, self._stash = self._stash, []
-        for at, message in enumerate(stash):
-            if self.loading:
-                self._stash[:0] = stash[at:]
-                break
-            if type(message) is log.Command:
-                self._take(message)
-            else:
-                self.handle(message)
+        at = 0
+        try:
+            while at < len(stash) and not self.loading:
+                message = stash[at]
+                at += 1
+                if type(message) is log.Command:
+                    self._take(message)
+                else:
+                    self.handle(message)
+        except BaseException:
+            self._turn_away(message, codes.UNKNOWN)
+            raise
+        finally:
+            self._stash[:0] = stash[at:]
 
     def _announce(self) -> None:
         """Events that became durable although nobody knew: their readers have not heard of them."""
@@ -371,11 +382,9 @@ class Owner(Actor):
 
     def _try_again(self) -> None:
         again, self._again = self._again, []
-        for command in again:
-            if self.loading:
-                self._stash.append(command)
-            else:
-                self._take(command)
+        self._stash += again
+        if not self.loading:
+            self._work_off()
 
     # --- flush, release, drop -----------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from actors.messages import EndAccount
 from actors.owner import Owner
 from actors.runtime.actor import Actor
 from actors.services import Services
-from protocol import codes, events, ids
+from protocol import events, ids
 from storage import errors, records
 
 logger = logging.getLogger("actors.sweeper")
@@ -72,7 +72,7 @@ class Sweeper(Actor):
 
     await_limit_s: ClassVar[float | None] = None
 
-    def __init__(self, services: Services, retention: Retention, revoked: Callable[[int, int, codes.Close], None]) -> None:
+    def __init__(self, services: Services, retention: Retention, revoked: Callable[[int, int], None]) -> None:
         super().__init__()
         self._services = services
         self._retention = retention
@@ -135,7 +135,7 @@ class Sweeper(Actor):
         silent_since = self._services.clock() - self._retention.dead_device_days * DAY_MS
         gone = await self._services.store.forget_devices(silent_since, FORGET_AT_ONCE)
         for device in gone:
-            self._revoked(device.user, device.id, codes.REVOKED)
+            self._revoked(device.user, device.id)
         return len(gone) == FORGET_AT_ONCE
 
     async def _sweep_mentions(self) -> bool:

@@ -328,7 +328,8 @@ class WatermarkOwner(Owner):
                 0,
                 self.stream,
                 seq,
-                _at_least(delivered, seq) - _at_least(came, seq + 1) - 1,  # without the sender
+                # Without the sender, who has it, but of whom that may not be stored yet.
+                _at_least(delivered, seq) - _at_least(came, seq + 1) - (self.stored_marks(sender)[0] >= seq),
                 _at_least(read, seq) - _at_least(readers_came, seq + 1) - (shown[sender] >= seq),
             )
             self.spread([sender], Notice(codec.encode(frame), ("receipt", self.stream)))

@@ -52,7 +52,7 @@ class Writer(Actor):
 
     def on_receive(self, message: Any) -> None:
         if type(message) is Persist:
-            if self._count >= MAX_WAITING:
+            if self._count >= MAX_WAITING and message.writes:  # nothing to write: it asks to hear when all before it is done
                 refused = records.Outcome(records.Result.FAILED, "the writer is too far behind")
                 _tell(message, [refused] * len(message.writes))
                 return

@@ -268,9 +268,9 @@ class Inflow:
 
     def taken(self, item: Numbered, now: float) -> None:
         """The application has taken `item` (and everything before it in its stream)."""
-        if self._void:
-            return
-        stream = self._streams[item.stream]
+        stream = self._streams.get(item.stream)
+        if self._void or stream is None or item.seq > stream.high:
+            return  # from before a `begin_anew`
         if isinstance(item, StreamEvent) and "kind" in item.missing:
             return  # a request to join, in a stream that is not read (yet)
         stream.taken = max(stream.taken, item.seq)

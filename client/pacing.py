@@ -129,10 +129,8 @@ class Pacing:
         acks = self._coming.deadline()
         if acks is not None:
             times.append(acks)
-        ask, ask_again = self._asked.deadline()
-        if ask_again is not None:
-            times.append(ask_again)
-        unsent = [time for time in (ask, self._commands.deadline(), 0.0 if self._signs else None) if time is not None]
+        paced = (*self._asked.deadline(), self._commands.deadline(), 0.0 if self._signs else None)
+        unsent = [time for time in paced if time is not None]
         if unsent:
             times.append(max(min(unsent), self._hold, self.pace.ready_at() if self._paced else 0.0))
         return min(times)

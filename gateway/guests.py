@@ -214,8 +214,8 @@ class Guest(asyncio.Protocol):
         # As if the connection had been lost, but without the transport, so that aiohttp cannot close it.
         handler.transport = None
         handler.connection_lost(None)
+        self._transport.resume_reading()  # before the WebSocket may have a reason of its own not to
         door.upgrade(hub, self._transport, self._raw, answer, tail.data + unread, self._peer, self._address, hub.clock())
-        self._transport.resume_reading()
         return Taken()
 
     def _comes_from(self, client: str | None) -> bool:

@@ -321,7 +321,7 @@ RULES = {
     "hidden": "messages of one conversation deleted for oneself",
 }
 #: Rules that the reader of the reference hears of elsewhere (Limits), or need not know of.
-OTHER_RULES = frozenset({"edit_window", "group_members", "windows_kept"})
+OTHER_RULES = frozenset({"edit_window", "group_members", "message_age", "windows_kept"})
 
 _asked: set[str] = set()
 

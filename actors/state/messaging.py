@@ -136,7 +136,12 @@ class Messaging(log.Log):
             raise codes.Refused(codes.NOT_ALLOWED, "reply_to: no such message")
         mentions = self._mentioned(command)
         event = events.Message(*events.UNFILLED, frame.body, frame.reply_to, 0, 0, frame.flags & _CLIENT_FLAGS | added)
-        return log.Proposal(event, mentions=mentions, expires_after=self.timer * 1000)
+        return log.Proposal(event, mentions=mentions, expires_after=self._lifetime())
+
+    def _lifetime(self) -> int:
+        """ms from sending until a message is gone; 0: never. The timer's, or the node's where that is shorter."""
+        timer, most = self.timer * 1000, self.rules.message_age
+        return min(timer, most) if timer and most else timer or most
 
     def _mentioned(self, command: log.Command) -> Sequence[int]:
         """The members that a body names, once each."""
@@ -151,7 +156,7 @@ class Messaging(log.Log):
         assert command.copied is not None
         flags = frame.flags & _CLIENT_FLAGS | added
         event = events.Message(*events.UNFILLED, command.copied.body, 0, command.copied.hops, 0, flags)
-        return log.Proposal(event, expires_after=self.timer * 1000)
+        return log.Proposal(event, expires_after=self._lifetime())
 
     def _touch(
         self,

@@ -33,6 +33,8 @@ class Rules:
     #: Starred and pinned messages, and messages deleted for oneself, of one conversation.
     kept: int = 1000
     hidden: int = 1000
+    #: Age (ms) at which a message is gone even where no timer is set, or a longer one; 0: never.
+    message_age: int = 0
     #: How long a stream remembers the counters of a device that is silent in it. Longer than a device may be silent
     #: everywhere before it is forgotten: until then it may come back and repeat a command.
     windows_kept: int = 100 * 24 * 60 * 60 * 1000

@@ -226,6 +226,22 @@ async def test_a_count_holds_neither_who_hides_what_they_read_nor_who_came_after
     assert (info.read, info.delivered) == ((reader.user,), (hider.user,))
 
 
+async def test_a_count_is_never_less_than_nobody_though_the_senders_own_mark_is_still_on_its_way(world: World) -> None:
+    crowd = tuple(range(1000, 1040))
+    for user in crowd:
+        await world.disk.create_user(records.User(user, f"u{user}", f"u{user}", "x", None, None, 1))
+    asha = await world.known(ASHA)
+    stream = await made(asha, *crowd)
+    sent = await asha.done(messages.Send, stream, text("hi"))
+    await world.advance(1.0)
+    owner = world.actor(stream)
+    owner._moved[ASHA] = (1, 1)  # as an acknowledgement from before the message leaves it
+    owner._tell_counts(1)
+    await world.quiet()
+    counts = [(count.seq, count.delivered, count.read) for count in asha.all(messages.ReceiptCount)]
+    assert counts[-1] == (sent.seq, 0, 0)
+
+
 async def test_who_hides_what_they_read_from_now_on_stays_where_they_were_seen(world: World) -> None:
     asha, ben = await world.known(ASHA), await world.known(BEN)
     stream = await made(asha, BEN)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from actors import session
+from actors import conversation, session
 from actors.owner import LOAD_AGAIN_S
 from actors.state import log
 from protocol import codes, events, ids, messages
@@ -266,6 +266,38 @@ async def test_what_became_durable_while_the_tree_was_restarted_reaches_who_is_t
     commits.open()
     await asha.ask(messages.Open, BEN)  # whatever wakes it
     await world.until(lambda: ben.texts(S) == ["one", "two"])
+
+
+async def test_what_stands_behind_a_command_that_makes_its_owner_fail_is_answered_or_done(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the state was loaded, they all waited."""
+    asha, ben = await world.known(ASHA), await world.known(BEN)
+    await asha.done(messages.Send, S, text("one"))
+    await world.quiet()
+    await world.sleep()
+    loading = Gate(world, "load")
+    decide = conversation.Conversation.decide
+
+    def fails(self: Any, command: log.Command, found: Any) -> None:
+        if isinstance(command.frame, messages.SetTimer):
+            raise ZeroDivisionError("planted")
+        decide(self, command, found)
+
+    monkeypatch.setattr(conversation.Conversation, "decide", fails)
+    rids = [
+        asha.say(messages.SetTimer, S, 60),
+        asha.say(messages.Send, S, text("two")),
+        ben.say(messages.Send, S, text("three")),
+    ]
+    await world.until(lambda: loading.waiting)
+    loading.open()
+    answers = [await asha.answer(rids[0]), await asha.answer(rids[1]), await ben.answer(rids[2])]
+    assert [answer.symbol for answer in answers if isinstance(answer, messages.Error)] == [
+        "unknown",
+        "unavailable",
+        "unavailable",
+    ]
 
 
 class Commits:

@@ -323,3 +323,15 @@ def test_a_request_to_join_is_not_acknowledged_in_a_stream_one_does_not_read() -
     flow.sent(asked, True)
     flow.taken(asked, 0)
     assert flow.deadline() is None
+
+
+def test_what_the_application_takes_late_of_before_all_began_anew_acknowledges_nothing() -> None:
+    flow = fresh()
+    flow.event(message(8), 0)
+    flow.begin_anew()
+    flow.begun_anew()
+    flow.taken(message(8), 0)
+    flow.event(message(3), 0)
+    flow.taken(message(8), 0)
+    assert flow.deadline() is None
+    assert flow.cursors() == {}

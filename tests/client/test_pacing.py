@@ -178,3 +178,15 @@ def test_acknowledgements_go_out_while_commands_have_to_wait() -> None:
     found.taken(item, 0.0)
     found.receive(codec.encode(messages.Error(0, 400, "rate_limited", "", True, 60_000)), 0.0)
     assert frames_of(found.outgoing(1.0)) == [messages.Ack(0, ((STREAM, 1),))]
+
+
+def test_a_question_that_is_due_again_while_nothing_may_be_sent_is_no_reason_to_look_again_and_again() -> None:
+    client = core()
+    let_in(client)
+    client.submit(messages.FetchProfiles(0, (1,)), "waiter")
+    client.outgoing(10.0)
+    client.receive(codec.encode(connection.error_frame(99, codes.Refused(codes.RATE_LIMITED, retry_after_ms=60_000))), 11.0)
+    client.outgoing(40.0)
+    deadline = client.deadline(40.0)
+    assert deadline is not None
+    assert deadline > 40.0

@@ -74,6 +74,31 @@ async def test_aiohttps_client_gets_its_upgrade_on_a_connection_that_it_used_bef
         await node.settled(lambda: not node.gateway.hub.connections)
 
 
+async def test_a_kept_connection_that_brings_frames_with_its_upgrade_is_read_no_further_than_any_other() -> None:
+    let_in = asyncio.Event()
+
+    async def admit(hello: messages.Hello, version: int, peer: str) -> Admission:
+        await let_in.wait()
+        return await world.admit_all(hello, version, peer)
+
+    async with world.running(admit=admit) as node:
+        source, sink = await asyncio.open_connection("127.0.0.1", node.port)
+        sink.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await source.readuntil(b"\r\n\r\n")
+        frames = [world.hello(), *(world.send(counter, rid=counter) for counter in range(1, 11))]
+        sink.write(world.UPGRADE + b"".join(Frame(BINARY, each).serialize(mask=True) for each in frames))
+        await node.settled(lambda: any(socket._holds for socket in node.sockets))
+        (socket,) = node.sockets
+        sink.write(bytes(1_000_000))
+        before = node.counters.bytes_in
+        for _ in range(200):
+            await asyncio.sleep(0)
+        assert node.counters.bytes_in == before, "nothing is read while its credential is checked"
+        sink.transport.abort()
+        let_in.set()
+        await node.settled(lambda: socket not in node.sockets)
+
+
 async def test_a_kept_connection_whose_upgrade_is_refused_is_told_so() -> None:
     async with world.running() as node, aiohttp.ClientSession(f"http://127.0.0.1:{node.port}") as http:
         async with http.get("/") as response:

@@ -18,6 +18,7 @@ from tests.state.world import NOW, Host, picture, text
 ASHA, BEN, EVE = 1, 2, 3
 STREAM = ids.direct_stream(ASHA, BEN)
 LIMITS = rules.Rules(edits=3)
+DAY = 24 * 60 * 60 * 1000
 
 OPEN = Facts("open")
 CLOSED = Facts("closed", privacy=Privacy(write=Audience.CONTACTS, requests=False))
@@ -474,3 +475,18 @@ def test_limits_are_those_it_was_given() -> None:
     host = Host(lambda: direct.Direct(STREAM, dataclasses.replace(LIMITS, request_messages=1)))
     host.do(ASHA, send(), pair(OPEN, BY_REQUEST))
     assert host.refused(ASHA, send(), pair(OPEN, BY_REQUEST)) is codes.TOO_MANY
+
+
+@pytest.mark.parametrize(
+    ("seconds", "days", "expected"), [(0, 0, 0), (60, 0, 60_000), (0, 1, DAY), (60, 1, 60_000), (200_000, 1, DAY)]
+)
+def test_a_message_is_gone_after_the_timer_or_the_nodes_own_limit_whichever_is_shorter(
+    seconds: int, days: int, expected: int
+) -> None:
+    host = Host(lambda: direct.Direct(STREAM, dataclasses.replace(LIMITS, message_age=days * DAY)))
+    host.do(ASHA, send(), pair())
+    if seconds:
+        host.do(ASHA, messages.SetTimer(0, 0, STREAM, seconds), pair())
+    event = host.do(ASHA, send(), pair()).event
+    assert isinstance(event, events.Message)
+    assert event.expires_at == (host.now + expected if expected else 0)
