@@ -1,4 +1,5 @@
-"""K10: what was fetched before, with the events received since, is what is fetched after; for every kind of event."""
+"""K10 (`tests/checker/checks.py`) for every kind of event: what was fetched before, with the events received since, is what is
+fetched after."""
 
 from __future__ import annotations
 

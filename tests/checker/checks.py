@@ -1,4 +1,16 @@
-"""The history checker: every promise K1 to K11 of the contract, over one history. (K9 is the feed's.)
+"""The history checker: the promises of the contract, over one history.
+
+K1   what was acknowledged is stored, once
+K2   a stream has one order and no gap, the same for all who read it, and its time never goes back
+K3   what one device sends stays in its order (what is refused and sent again takes its new place)
+K4   what was refused for good is nowhere
+K5   a command of unknown outcome ends one way, the same for everybody
+K6   everybody has everything within 30 s of the last fault's end
+K7   no two owners of a stream acknowledge in the same epoch
+K8   watermarks (delivered, read) never go back
+K9   a feed holds every visible post once (the feed's own: no check here)
+K10  what was fetched before, with the events since, is what is fetched after
+K11  nobody reads outside the intervals of their membership
 
     findings = checks.check(seen)
     assert not findings, checks.report(findings)

@@ -11,7 +11,7 @@ from tests.checker import history, model
 
 @dataclass(slots=True, frozen=True)
 class Finding:
-    """One broken promise. `check` is its name in the contract: K1 ... K11."""
+    """One broken promise. `check` is its name: K1 ... K11, as in `checks.py`."""
 
     check: str
     text: str

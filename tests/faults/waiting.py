@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-#: Seconds after which what did not come is taken for lost. K6 itself is judged by the checker, from the history's own times.
+#: Seconds after which what did not come is taken for lost. (K6, `tests/checker/checks.py`, is judged by the history's times.)
 DEADLINE_S = 60.0
 #: Seconds between two looks.
 LOOK_S = 0.01

@@ -1,4 +1,5 @@
-"""K10 for every kind of stream: whatever people try, state is a function of the events, and so is every item and interval.
+"""K10 (`tests/checker/checks.py`) for every kind of stream: whatever people try, state is a function of the events, and so is
+every item and interval.
 
 Random commands, allowed or not, while the store confirms and the owner dies at random. Nothing but a refusal may come out of a
 decision, and a refusal leaves no trace. The model reads the stored events alone, as a client would.
