@@ -98,7 +98,14 @@ class Session(delivery.Delivery):
         self._paid = 0.0
 
     def on_receive(self, message: Any) -> None:
-        self._HANDLERS[type(message)](self, message)
+        try:
+            self._HANDLERS[type(message)](self, message)
+        except BaseException:
+            # Devices that were about to come in: nobody else would tell them.
+            for each in (message, *self.actor_ref.waiting()):
+                if type(each) is Attach:
+                    each.sink.close(codes.SESSION_LOST.code, codes.SESSION_LOST.text, RETRY_MS)
+            raise
 
     # --- devices come and go ------------------------------------------------------------------------------------------
 

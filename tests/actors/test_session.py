@@ -275,6 +275,26 @@ async def test_a_session_that_raises_closes_its_devices_and_is_forgotten_by_pres
     await again.caught_up()
 
 
+async def test_a_session_that_raises_closes_who_was_about_to_come_in(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    ben = await world.known(BEN)
+    world.directory.tell(KEY, object())
+    behind = world.phone(BEN)
+    await world.until(lambda: ben.closed and behind.closed)
+
+    def whereis(name: str) -> None:
+        raise LookupError(f"{name} is being restarted")
+
+    monkeypatch.setattr(world.services, "whereis", whereis)
+    failing = world.phone(BEN)
+    await world.until(lambda: failing.closed)
+    monkeypatch.undo()
+    for phone in (behind, failing):
+        assert phone.closed is not None
+        assert phone.closed[0] == codes.SESSION_LOST.code
+    again = world.phone(BEN, ben.device)
+    await again.caught_up()
+
+
 async def test_the_session_ends_with_its_last_device_and_what_came_late_finds_a_new_one(world: World) -> None:
     ben = await world.known(BEN)
     ben.leave()
