@@ -13,6 +13,7 @@ from prompt_toolkit.output import DummyOutput
 
 from client import chat
 from tests.e2e.conftest import running
+from tests.e2e.independent.line import PATIENCE_S
 
 ROWS, COLUMNS = 24, 80
 
@@ -93,10 +94,14 @@ class Terminal:
         self._keys.send_text("\x11")
 
     async def shows(self, text: str) -> None:
-        while text not in self.glass.text:
-            assert not self.sitting.done(), self.glass.text
-            self.glass.drawn.clear()
-            await self.glass.drawn.wait()
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while text not in self.glass.text:
+                    assert not self.sitting.done(), self.glass.text
+                    self.glass.drawn.clear()
+                    await self.glass.drawn.wait()
+        except TimeoutError:
+            raise AssertionError(f"{text} is not shown\n{self.glass.text}") from None
 
 
 async def test_what_is_typed_in_one_terminal_is_shown_in_the_other(tmp_path: Path) -> None:
@@ -109,10 +114,10 @@ async def test_what_is_typed_in_one_terminal_is_shown_in_the_other(tmp_path: Pat
             asha.types("/open ben")
             await asha.shows("ben · online")
             asha.types("Wherefore art thou?")
-            await asha.shows("you: Wherefore art thou? ✓")
             await ben.shows("asha")
             ben.types("/open asha")
             await ben.shows("asha: Wherefore art thou?")
+            await asha.shows("you: Wherefore art thou? ✔✔")  # read
             ben.types("Here, under the balcony")
             await asha.shows("ben: Here, under the balcony")
             for each in (asha, ben):
