@@ -153,6 +153,8 @@ async def test_a_block_between_two_members_changes_nothing_in_their_group(world:
         own = [text for text in cleo.texts(stream) if text.startswith(who.label)]
         assert own == [f"{who.label} {number}" for number in range(20)]
     for who, other in ((asha, ben), (ben, asha)):
+        last = await who.send(stream, "with nothing behind it that could tell of a gap")
+        assert (await other.event(stream, last.seq)).sender == who.user
         await other.close()
         sent = await who.send(stream, f"{other.label}, who is away, reads this later")
         await other.come_back()
