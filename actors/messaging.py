@@ -116,6 +116,11 @@ class MessagingOwner(WatermarkOwner):
         else:
             super().handle(message)
 
+    def _abandon(self, failing: Any) -> None:
+        super()._abandon(failing)
+        for _, query, _ in self._answers:
+            self._turn_away(query, codes.UNAVAILABLE)
+
     def persisted(self, message: Persisted) -> None:
         super().persisted(message)
         if self._answers:

@@ -42,13 +42,12 @@ _RECEIPTS = _Receipts()
 
 
 class _Written:
-    """The token of a write of watermarks: those of `members`. `readers` are devices that wait to hear of it."""
+    """The token of a write of watermarks: those of `members`."""
 
-    __slots__ = ("members", "readers")
+    __slots__ = ("members",)
 
-    def __init__(self, members: Marks, readers: Sequence[Marked]) -> None:
+    def __init__(self, members: Marks) -> None:
         self.members = members
-        self.readers = readers
 
 
 class _Met:
@@ -67,7 +66,7 @@ class WatermarkOwner(Owner):
     `_moved` maps members whose marks moved to what is stored of them, until they are on their way to the store; `_writing` is
     the same of those that are. `_told` maps members to how far others were told that they have read. `_carried` holds all
     marks while the state is loaded again, and `_unwritten` whose are to be written after; `_untold` what was written
-    meanwhile, as `_moved`."""
+    meanwhile, as `_moved`. `_readers` want to hear that the next write is done, `_awaited` that the one under way is."""
 
     def __init__(self, services: Services, stream: bytes) -> None:
         super().__init__(services, stream)
@@ -79,6 +78,7 @@ class WatermarkOwner(Owner):
         self._unwritten: set[int] = set()
         self._untold: Marks = {}
         self._readers: list[Marked] = []
+        self._awaited: Sequence[Marked] = ()
 
     @property
     def state(self) -> messaging.Messaging:
@@ -181,6 +181,8 @@ class WatermarkOwner(Owner):
 
     def _abandon(self, failing: Any) -> None:
         super()._abandon(failing)
+        for message in (*self._readers, *self._awaited):
+            self._turn_away(message, codes.UNAVAILABLE)
         moved = {user: self._durable_marks(user) for user in (*self._writing, *self._moved)}
         for user, seqs in (moved | self._carried).items():
             self.pass_on(Marked(user, *seqs))
@@ -197,11 +199,11 @@ class WatermarkOwner(Owner):
         if self._is_writing or not self._moved:
             return
         self._writing, self._moved = self._moved, {}
-        readers, self._readers = self._readers, []
+        self._awaited, self._readers = self._readers, []
         written = {user: self._durable_marks(user) for user in self._writing if self.state.is_member(user)}
         marks = [records.Mark(self.stream, user, *seqs) for user, seqs in written.items()]
         self._is_writing = True  # also when there is no mark left to write: the answer ends it
-        self.services.whereis("writer").tell_committed(Persist(marks, self.actor_ref, _Written(written, readers)))
+        self.services.whereis("writer").tell_committed(Persist(marks, self.actor_ref, _Written(written)))
 
     def persisted(self, message: Persisted) -> None:
         if type(message.token) is _Written:
@@ -212,7 +214,8 @@ class WatermarkOwner(Owner):
     def _marks_written(self, token: _Written, stored: bool) -> None:
         self._is_writing = False
         moved, self._writing = self._writing, {}
-        for reader in token.readers:
+        readers, self._awaited = self._awaited, ()
+        for reader in readers:
             self._answer_reader(reader, None if stored else codes.Refused(codes.UNAVAILABLE, retry_after_ms=RETRY_MS))
         if self.loading and stored:
             self._untold = moved | self._untold

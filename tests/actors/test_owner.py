@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from actors import conversation, session
+from actors.messages import Persisted
 from actors.owner import LOAD_AGAIN_S
 from actors.state import log
 from protocol import codes, events, ids, messages
@@ -298,6 +299,23 @@ async def test_what_stands_behind_a_command_that_makes_its_owner_fail_is_answere
         "unavailable",
         "unavailable",
     ]
+
+
+async def test_who_waits_for_a_read_mark_or_for_what_is_durable_is_answered_when_the_owner_fails(world: World) -> None:
+    asha, ben = await world.known(ASHA), await world.known(BEN)
+    await asha.done(messages.Send, S, text("one"))
+    await world.quiet()
+    commits = Commits(world)
+    rids = [ben.say(messages.Read, S, 1)]
+    await world.until(lambda: commits.waiting)
+    asha.say(messages.Send, S, text("two"))
+    rids += [ben.say(messages.Open, ASHA), ben.say(messages.Read, S, 1)]
+    await world.until(lambda: world.actor(S)._answers and world.actor(S)._readers)
+    world.directory.tell_committed(S, Persisted(None, []))  # what no writer says
+    answers = [await ben.answer(rid) for rid in rids]
+    assert [answer.symbol for answer in answers if isinstance(answer, messages.Error)] == ["unavailable"] * 3
+    commits.open()
+    await world.until(lambda: ben.texts(S) == ["one", "two"])
 
 
 class Commits:
