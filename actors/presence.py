@@ -55,6 +55,8 @@ class Presence(Actor):
         self._watchers: dict[int, set[Watcher]] = {}
         #: Whom each watcher watches, and whether the watcher was shown anything of them.
         self._watched: dict[Watcher, dict[int, bool]] = {}
+        #: The devices of each user that watch somebody.
+        self._watching: dict[int, set[int]] = {}
         self._last_seen: dict[int, int] = {}
         self._settling: set[int] = set()
         self._wanted: dict[int, set[Watcher]] = {}
@@ -80,8 +82,15 @@ class Presence(Actor):
                 self._show(message.user, self._watchers.get(message.user, ()))
             case FactsChanged():
                 self._changed(message.user)
+                self._looks_anew(message.user)
             case _Shown():
                 self._shown(message)
+
+    def _looks_anew(self, user: int) -> None:
+        """A block hides both ways: who sets one, or takes it back, sees less, or more, of whom their devices watch."""
+        for watcher in [(user, device) for device in self._watching.get(user, ())]:
+            for watched in list(self._watched[watcher]):
+                self._show(watched, [watcher])
 
     def _changed(self, user: int) -> None:
         if user in self._watchers and user not in self._settling:
@@ -98,6 +107,8 @@ class Presence(Actor):
             refused = codes.Refused(codes.TOO_MANY, f"a device watches at most {limit} users")
             self._answer(watcher, connection.error_frame(message.rid, refused))
             return
+        if watched or added:
+            self._watching.setdefault(message.user, set()).add(message.device)
         for user in added:
             watched[user] = False
             self._watchers.setdefault(user, set()).add(watcher)
@@ -121,6 +132,10 @@ class Presence(Actor):
                 self._last_seen.pop(user, None)
         if not watched:
             self._watched.pop(watcher, None)
+            devices = self._watching.get(watcher[0], set())
+            devices.discard(watcher[1])
+            if not devices:
+                self._watching.pop(watcher[0], None)
 
     def _show(self, user: int, watchers: Iterable[Watcher]) -> None:
         """Tell these watchers how a user stands, once all that this takes is known."""

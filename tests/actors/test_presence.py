@@ -56,6 +56,20 @@ async def test_a_block_hides_both_ways(world: World, blocker: int) -> None:
     assert seen(asha, BEN) == seen(ben, ASHA) == []
 
 
+async def test_who_blocks_somebody_they_watch_sees_them_go_and_come_back_when_they_unblock(world: World) -> None:
+    asha, _ben = await world.known(ASHA), await world.known(BEN)
+    await asha.ask(messages.WatchPresence, (BEN,))
+    await world.quiet()
+    for on in (True, False):
+        await asha.done(messages.SetBlock, BEN, on)
+        await world.quiet()
+        await world.advance(presence.DAMP_S)
+    assert seen(asha, BEN) == [(True, 0), (False, 0), (True, 0)]
+    asha.leave()
+    await world.quiet()
+    assert not world.permanent("presence")._watching
+
+
 async def test_who_begins_to_hide_is_shown_as_gone_once(world: World) -> None:
     asha, ben = await world.known(ASHA), await world.known(BEN)
     await asha.ask(messages.WatchPresence, (BEN,))
