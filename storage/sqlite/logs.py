@@ -8,8 +8,6 @@ from storage import errors, records
 from storage.sqlite import connection, rows
 
 _AFTER_FOLDS = bytes([records.FOLD_PREFIX[0] + 1])
-#: Events that are fetched from SQLite at once.
-_HANDFUL = 16
 _RANGE = (
     "SELECT seq, kind, epoch, expires, digest, crc, data FROM events WHERE sid = ? AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?"
 )
@@ -67,13 +65,12 @@ def events(
     cursor = conn.execute(_RANGE, (sid, first, last, max_events))
     taken: list[tuple[Any, ...]] = []
     total = 0
-    # By the handful: not one call a row, and of large events not many more than are wanted.
-    while total <= max_bytes and (some := cursor.fetchmany(_HANDFUL)):
-        total += sum([len(row[6]) for row in some])
-        taken += some
+    for row in cursor:
+        total += len(row[6])
+        if total > max_bytes and taken:
+            break
+        taken.append(row)
     cursor.close()
-    while total > max_bytes and len(taken) > 1:
-        total -= len(taken.pop()[6])
     return rows.verified(stream, taken)
 
 
@@ -101,7 +98,7 @@ def page(
         found = conn.execute(query, (sid, low, high, step)).fetchall()
         items = [row for row in found if row[1] < records.FIRST_CHANGE_KIND]
         folds = _folds(conn, stream, sid, [row[0] for row in items])
-        for event in rows.verified(stream, [row[:7] for row in items]):
+        for event in rows.verified(stream, items):
             fold = folds.get(event.seq)
             total += len(event.data) + len(fold or b"")
             if len(result.items) == max_items or (result.items and total > max_bytes):

@@ -27,11 +27,11 @@ def sid_of(conn: connection.Connection, stream: bytes) -> int:
 
 
 def verified(stream: bytes, found: Iterable[tuple[Any, ...]]) -> list[records.Event]:
-    """Rows (seq, kind, epoch, expires, digest, crc, data) as events; Damaged at the first whose checksum is wrong."""
+    """Rows (seq, kind, epoch, expires, digest, crc, data, ...) as events; Damaged at the first whose checksum is wrong."""
     prefix = zlib.crc32(stream)
     crc32 = zlib.crc32
     events = []
-    for seq, kind, epoch, expires, digest, crc, data in found:
+    for seq, kind, epoch, expires, digest, crc, data, *_ in found:
         if crc32(data, crc32(seq.to_bytes(8, "big"), prefix)) != crc:
             raise errors.Damaged(f"event {seq} of stream {stream.hex()} fails its checksum")
         events.append(records.Event(seq, kind, epoch, data, abs(expires), digest))
