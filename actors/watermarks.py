@@ -41,13 +41,8 @@ class _Receipts:
 _RECEIPTS = _Receipts()
 
 
-class _Written:
-    """The token of a write of watermarks: those of `members`."""
-
-    __slots__ = ("members",)
-
-    def __init__(self, members: Marks) -> None:
-        self.members = members
+#: The token of a write of watermarks.
+_WRITTEN = object()
 
 
 class _Met:
@@ -200,18 +195,18 @@ class WatermarkOwner(Owner):
             return
         self._writing, self._moved = self._moved, {}
         self._awaited, self._readers = self._readers, []
-        written = {user: self._durable_marks(user) for user in self._writing if self.state.is_member(user)}
-        marks = [records.Mark(self.stream, user, *seqs) for user, seqs in written.items()]
+        members = [user for user in self._writing if self.state.is_member(user)]
+        marks = [records.Mark(self.stream, user, *self._durable_marks(user)) for user in members]
         self._is_writing = True  # also when there is no mark left to write: the answer ends it
-        self.services.whereis("writer").tell_committed(Persist(marks, self.actor_ref, _Written(written)))
+        self.services.whereis("writer").tell_committed(Persist(marks, self.actor_ref, _WRITTEN))
 
     def persisted(self, message: Persisted) -> None:
-        if type(message.token) is _Written:
-            self._marks_written(message.token, all(each.result is records.Result.STORED for each in message.outcomes))
+        if message.token is _WRITTEN:
+            self._marks_written(all(each.result is records.Result.STORED for each in message.outcomes))
         else:
             super().persisted(message)
 
-    def _marks_written(self, token: _Written, stored: bool) -> None:
+    def _marks_written(self, stored: bool) -> None:
         self._is_writing = False
         moved, self._writing = self._writing, {}
         readers, self._awaited = self._awaited, ()
@@ -220,7 +215,7 @@ class WatermarkOwner(Owner):
         if self.loading and stored:
             self._untold = moved | self._untold
         elif self.loading:
-            self._unwritten |= token.members.keys()
+            self._unwritten |= moved.keys()
         elif stored:
             self._have_met(moved)
             if self._moved:
